@@ -1,0 +1,24 @@
+from snakemake.utils import min_version
+
+min_version("9.20")
+
+
+include: "workflow/rules/common.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        layout.config,
+        layout.score_provenance,
+        layout.score_topk,
+        published_scores(),
+        [layout.lds] if EVALUATED else [],
+        [layout.figure(name, "svg") for name in FIGURES],
+
+
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/attribute.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/figures.smk"

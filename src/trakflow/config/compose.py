@@ -1,0 +1,103 @@
+"""Composing and checking a configuration, for the Snakefile, the scripts and the tests alike."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
+
+from trakflow.config.schema import Config
+from trakflow.errors import ConfigError
+
+CONFIG_ROOT = Path(__file__).resolve().parents[3] / "config"
+
+
+def add_import_paths(config_dirs: Sequence[Path | str]) -> None:
+    """Make modules inside or beside the user's config folders importable, for their `_target_` entries."""
+    for folder in config_dirs:
+        for path in (Path(folder).resolve(), Path(folder).resolve().parent):
+            if str(path) not in sys.path:
+                sys.path.append(str(path))
+
+
+def search_path_override(config_dirs: Sequence[Path | str]) -> list[str]:
+    """Return the Hydra override that adds the user's config folders, or nothing."""
+    if not config_dirs:
+        return []
+    folders = ",".join(f"'file://{Path(folder).resolve()}'" for folder in config_dirs)
+    return [f"hydra.searchpath=[{folders}]"]
+
+
+def compose_config(experiment: str, overrides: Sequence[str] = (), config_dirs: Sequence[Path | str] = ()) -> Config:
+    """Compose an experiment from the Hydra root and the user's folders, and check it.
+
+    Args:
+        experiment: A file name under `experiment/`, without `.yaml`.
+        overrides: Hydra overrides, for example ``"sketch.k=1024"``.
+        config_dirs: Folders searched beside `config/`; modules in or beside them are importable.
+
+    Returns:
+        The checked configuration.
+
+    Raises:
+        ConfigError: Unknown experiment, key, option, wrong type or an impossible combination.
+    """
+    for folder in config_dirs:
+        if not Path(folder).is_dir():
+            raise ConfigError(f"config_dirs: there is no folder {folder} (looked from {Path.cwd()}).")
+    add_import_paths(config_dirs)
+    arguments = [*search_path_override(config_dirs), f"experiment={experiment}", *overrides]
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIG_ROOT), version_base="1.3"):
+            return checked(compose("config", overrides=arguments))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"The configuration of experiment '{experiment}' cannot be composed: {_sentence(error)}") from error
+
+
+def _sentence(error: BaseException) -> str:
+    parts = [str(error).strip()]
+    if error.__cause__ is not None and str(error.__cause__) not in parts[0]:
+        parts.append(str(error.__cause__).strip())
+    return " ".join(" ".join(parts).split())
+
+
+def checked(raw: DictConfig) -> Config:
+    """Check a composed configuration against the schema.
+
+    Raises:
+        ConfigError: Names every offending key with what was given and what is possible.
+    """
+    container = OmegaConf.to_container(raw, resolve=True)
+    if not isinstance(container, dict):
+        raise ConfigError("The configuration is not a mapping.")
+    # `experiment` is Hydra's choice of a file, not a setting; what it chose is merged already.
+    values: dict[str, Any] = {str(key): value for key, value in container.items() if key not in ("experiment", "hydra")}
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError("The configuration is not valid:\n" + "\n".join(sentences(error))) from None
+
+
+def sentences(error: ValidationError) -> list[str]:
+    """Return one line for each problem: the key, what is wrong, what was given."""
+    lines = []
+    for problem in error.errors():
+        where = ".".join(str(part) for part in problem["loc"] if not _is_union_branch(part)) or "config"
+        message = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            message = "there is no such setting"
+        given = "" if isinstance(problem["input"], dict) or "Value error" in problem["msg"] else f" (given: {problem['input']!r})"
+        lines.append(f"  {where}: {message}{given}")
+    return lines
+
+
+def _is_union_branch(part: object) -> bool:
+    # pydantic names the tried branch of a union, which says nothing to a user.
+    return isinstance(part, str) and ("[" in part or part in ("int", "float", "constrained-float", "constrained-int"))

@@ -1,0 +1,268 @@
+"""The one typed source of the configuration's schema.
+
+Hydra composes YAML from ``config/``; these models say which keys exist, of which type and in which range. Unknown keys
+are errors everywhere but inside a component (a mapping with ``_target_``), whose keys are its callable's arguments.
+"""
+
+import importlib.util
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+
+def _check_component(value: dict[str, Any]) -> dict[str, Any]:
+    target = value.get("_target_")
+    if not isinstance(target, str) or "." not in target:
+        raise ValueError("needs `_target_: package.module.name`, the callable that makes it")
+    if not _module_exists(target):
+        raise ValueError(
+            f"`_target_: {target}` names no importable module; install its package, or put the module beside a folder "
+            "listed in `config_dirs`"
+        )
+    return value
+
+
+def _module_exists(target: str) -> bool:
+    # Nested classes have several trailing names, so any importable prefix will do; the modules themselves are not run.
+    parts = target.split(".")[:-1]
+    for length in range(len(parts), 0, -1):
+        try:
+            if importlib.util.find_spec(".".join(parts[:length])) is not None:
+                return length == len(parts) or parts[length][:1].isupper()
+        except ModuleNotFoundError:
+            continue
+    return False
+
+
+Component = Annotated[dict[str, Any], AfterValidator(_check_component)]
+
+
+class Section(BaseModel):
+    """A part of the configuration: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(Section):
+    """Where examples come from; the sizes are stated so that the DAG is known before any data is read."""
+
+    train: Component
+    targets: Component
+    train_size: PositiveInt
+    target_count: PositiveInt
+    num_classes: PositiveInt | None = None
+    class_names: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _names_match(self) -> "Data":
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ValueError(f"class_names has {len(self.class_names)} names but num_classes is {self.num_classes}")
+        return self
+
+
+class Checkpoints(Section):
+    """Trained here (`count`, each on a random part or on everything), or a list of the user's own `files`."""
+
+    count: PositiveInt | None = None
+    trained_on: Literal["halves", "everything"] = "halves"
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    files: list[str] | None = None
+    masks: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "Checkpoints":
+        if self.files is not None and not self.files:
+            raise ValueError("files is empty: list at least one checkpoint file")
+        if self.files is not None and self.count is not None:
+            raise ValueError("give either count (train them here) or files (your own), and set the other to null")
+        if self.files is None and self.count is None:
+            raise ValueError("give count (train them here) or files (your own)")
+        if self.masks is not None and self.files is None:
+            raise ValueError("masks says which examples your own files were trained on; it needs files")
+        return self
+
+    @property
+    def total(self) -> int:
+        """How many checkpoints there are."""
+        return len(self.files) if self.files is not None else int(self.count or 0)
+
+    @property
+    def on_subsets(self) -> bool:
+        """Whether it is known which part of the data each checkpoint was trained on."""
+        return self.masks is not None if self.files is not None else self.trained_on == "halves"
+
+
+class Training(Section):
+    """SGD with momentum, for the checkpoints and for the retrained subset models alike."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: PositiveFloat
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
+    ensemble: bool = True
+
+
+class Targets(Section):
+    """Which output of the model is attributed at a target: that of its true label, the predicted one, or a chosen label."""
+
+    output: Literal["true_label", "predicted"] | NonNegativeInt = "true_label"
+
+
+class Sketch(Section):
+    """How a per-example gradient becomes k numbers."""
+
+    name: Literal["sjlt", "gaussian", "rademacher", "identity", "fast_jl"]
+    k: PositiveInt | None = None
+    nonzeros: PositiveInt | None = None
+    dtype: Literal["float32", "float16"] = "float32"
+
+    @model_validator(mode="after")
+    def _k_fits(self) -> "Sketch":
+        if self.name == "identity" and self.k is not None:
+            raise ValueError("sketch=identity keeps every gradient entry, so it takes no k (set sketch.k=null)")
+        if self.name != "identity" and self.k is None:
+            raise ValueError(f"sketch={self.name} needs k, the number of features")
+        if self.name != "sjlt" and self.nonzeros is not None:
+            raise ValueError(f"nonzeros is a setting of sketch=sjlt; sketch={self.name} has none")
+        if self.name == "sjlt" and self.k is not None and self.k % (self.nonzeros or 1):
+            raise ValueError(f"k={self.k} must be a multiple of nonzeros={self.nonzeros}: each nonzero has its own block of k")
+        return self
+
+
+class RidgeGrid(Section):
+    """Candidates of `ridge: auto`, as multiples of the mean diagonal of the Gram matrix, log-spaced."""
+
+    low: PositiveFloat = 1e-3
+    high: PositiveFloat = 1e3
+    points: Annotated[int, Field(ge=2)] = 25
+
+
+class Solver(Section):
+    """The kernel (Phi^T W Phi + ridge I)^-1."""
+
+    weights: Literal["on", "off"] = "on"
+    ridge: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
+    ridge_unit: Literal["relative", "absolute"] = "relative"
+    ridge_grid: RidgeGrid = RidgeGrid()
+
+
+class Scores(Section):
+    """What is written of the scores."""
+
+    dense: bool = True
+    topk: PositiveInt = 20
+
+
+class Evaluation(Section):
+    """The linear datamodeling score: subsets, retrained models, and the interval."""
+
+    source: Literal["retrain", "files", "none"] = "retrain"
+    subsets: PositiveInt = 100
+    retrains: PositiveInt = 3
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    models_per_batch: PositiveInt = 50
+    checkpoint_counts: list[PositiveInt] = [1, 2, 5, 10]
+    masks: str | None = None
+    outputs: str | None = None
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _files_given(self) -> "Evaluation":
+        if (self.source == "files") != (self.masks is not None and self.outputs is not None):
+            raise ValueError("source=files and the two paths masks and outputs belong together: give all three or none")
+        if self.source == "retrain" and self.subsets < 3:
+            raise ValueError("a rank correlation needs at least 3 subsets")
+        return self
+
+
+class Figures(Section):
+    """Style and choice of what is drawn; a change redraws and computes nothing else."""
+
+    font_size: PositiveFloat = 9.0
+    dpi: PositiveInt = 160
+    palette: list[str]
+    gallery_targets: PositiveInt = 6
+    gallery_examples: PositiveInt = 4
+    shown_target: NonNegativeInt = 0
+
+
+class Runtime(Section):
+    """Where and how fast: nothing here changes results beyond rounding, so nothing here makes a rule run again."""
+
+    device: str = "cpu"
+    batch_size: PositiveInt = 64
+    threads: PositiveInt = 1
+    memory_mb: PositiveInt = 2000
+    minutes: PositiveInt = 60
+
+
+class Job(Section):
+    """Which piece of work one script call does; filled in by the rules."""
+
+    results: str | None = None
+    log: str | None = None
+    checkpoint: NonNegativeInt | None = None
+    count: PositiveInt | None = None
+    shard: NonNegativeInt | None = None
+    retrain: NonNegativeInt | None = None
+    batch: NonNegativeInt | None = None
+
+
+class Config(Section):
+    """A whole experiment."""
+
+    seed: NonNegativeInt
+    data: Data
+    model: Component
+    checkpoints: Checkpoints
+    training: Training
+    task: Component
+    shards: PositiveInt
+    targets: Targets
+    sketch: Sketch
+    solver: Solver
+    scores: Scores
+    evaluation: Evaluation
+    figures: Figures
+    runtime: Runtime
+    job: Job = Job()
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> "Config":
+        size, classes = self.data.train_size, self.data.num_classes
+        if self.shards > size:
+            raise ValueError(f"shards={self.shards} is more than data.train_size={size}; a shard holds at least one example")
+        if self.scores.topk > size:
+            raise ValueError(f"scores.topk={self.scores.topk} is more than data.train_size={size}")
+        if isinstance(self.targets.output, int) and (classes is None or self.targets.output >= classes):
+            raise ValueError(f"targets.output={self.targets.output} is no label: data.num_classes is {classes}")
+        if self.figures.shown_target >= self.data.target_count:
+            raise ValueError(f"figures.shown_target={self.figures.shown_target} but data.target_count={self.data.target_count}")
+        self._subsets_exist()
+        return self
+
+    def _subsets_exist(self) -> None:
+        size = self.data.train_size
+        wanted = [("evaluation.subsets", self.evaluation.subsets, self.evaluation.fraction)] * (self.evaluation.source == "retrain")
+        if self.checkpoints.files is None and self.checkpoints.trained_on == "halves":
+            wanted.append(("checkpoints.count", self.checkpoints.total, self.checkpoints.fraction))
+        for name, count, fraction in wanted:
+            chosen = math.floor(fraction * size)
+            if not 0 < chosen < size:
+                raise ValueError(f"a part of {fraction:g} of data.train_size={size} examples is empty or everything")
+            if count > math.comb(size, chosen):
+                raise ValueError(
+                    f"{name}={count} is more than the {math.comb(size, chosen)} subsets of {chosen} out of {size} examples that exist"
+                )
+
+    @property
+    def counts_evaluated(self) -> list[int]:
+        """Numbers of checkpoints for which scores and their LDS are reported, ascending; the last is all of them."""
+        total = self.checkpoints.total
+        if self.evaluation.source == "none":
+            return [total]
+        return sorted({count for count in self.evaluation.checkpoint_counts if count < total} | {total})

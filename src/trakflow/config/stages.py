@@ -1,0 +1,116 @@
+"""What each stage reads of the configuration: the params of its rule and the fingerprint in its files are the same thing.
+
+A changed setting makes exactly the stages run again that read it. `VERSIONS` is part of it: raise a stage's number when
+its code changes what it writes, and everything made by the old code is made again.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from trakflow.config.schema import Config
+
+VERSIONS = {
+    "prepare_train": 1,
+    "prepare_targets": 1,
+    "train_checkpoint": 1,
+    "import_checkpoint": 1,
+    "featurize": 1,
+    "featurize_targets": 1,
+    "finalize": 1,
+    "choose_ridge": 1,
+    "score": 1,
+    "subsets": 1,
+    "retrain": 1,
+    "retrained_outputs": 1,
+    "evaluate": 1,
+    "figures": 1,
+}
+
+
+def stage_settings(config: Config, stage: str) -> dict[str, Any]:
+    """Return the part of the configuration that a stage's results depend on, with the version of its code.
+
+    Args:
+        config: The experiment.
+        stage: A key of `VERSIONS`.
+
+    Returns:
+        JSON-able values.
+    """
+    return {"version": VERSIONS[stage], **_READS[stage](config)}
+
+
+def _checkpoint_training(config: Config) -> dict[str, Any]:
+    parts = config.checkpoints
+    subset = {"fraction": parts.fraction} if parts.on_subsets else {}
+    return {**_recipe(config), "train_size": config.data.train_size, "trained_on": parts.trained_on, **subset}
+
+
+def _recipe(config: Config) -> dict[str, Any]:
+    # Ensembles and single models train alike, so which of them is used is not part of what was trained.
+    return {
+        "seed": config.seed,
+        "model": config.model,
+        "task": config.task,
+        "training": config.training.model_dump(exclude={"ensemble"}),
+    }
+
+
+def _gradients(config: Config) -> dict[str, Any]:
+    return {"seed": config.seed, "model": config.model, "task": config.task, "sketch": config.sketch.model_dump()}
+
+
+def _prepare_targets(config: Config) -> dict[str, Any]:
+    reads: dict[str, Any] = {
+        "targets": config.data.targets,
+        "target_count": config.data.target_count,
+        "num_classes": config.data.num_classes,
+        "output": config.targets.output,
+    }
+    if config.targets.output == "predicted":
+        reads |= {"model": config.model, "task": config.task}
+    return reads
+
+
+def _choose_ridge(config: Config) -> dict[str, Any]:
+    solver = config.solver
+    if solver.ridge != "auto":
+        return {"ridge": solver.ridge, "ridge_unit": solver.ridge_unit}
+    return {"ridge": "auto", "on_subsets": config.checkpoints.on_subsets, "grid": solver.ridge_grid.model_dump()}
+
+
+def _subsets(config: Config) -> dict[str, Any]:
+    return {"seed": config.seed, "train_size": config.data.train_size, "fraction": config.evaluation.fraction}
+
+
+def _evaluate(config: Config) -> dict[str, Any]:
+    settings = config.evaluation
+    reads = {"seed": config.seed, "bootstrap": settings.bootstrap, "confidence": settings.confidence, "counts": config.counts_evaluated}
+    if settings.source == "files":
+        return {**reads, "masks": settings.masks, "outputs": settings.outputs}
+    return {**reads, "subsets": settings.subsets, "retrains": settings.retrains}
+
+
+_READS: dict[str, Callable[[Config], dict[str, Any]]] = {
+    "prepare_train": lambda config: {
+        "train": config.data.train,
+        "train_size": config.data.train_size,
+        "num_classes": config.data.num_classes,
+    },
+    "prepare_targets": _prepare_targets,
+    "train_checkpoint": _checkpoint_training,
+    "import_checkpoint": lambda config: {"model": config.model},
+    "featurize": _gradients,
+    "featurize_targets": _gradients,
+    "finalize": lambda config: {"weights": config.solver.weights},
+    "choose_ridge": _choose_ridge,
+    "score": lambda config: config.scores.model_dump(),
+    "subsets": _subsets,
+    "retrain": _recipe,
+    "retrained_outputs": lambda config: {"model": config.model, "task": config.task},
+    "evaluate": _evaluate,
+    "figures": lambda config: {
+        "style": config.figures.model_dump(include={"font_size", "dpi", "palette"}),
+        "class_names": config.data.class_names,
+    },
+}

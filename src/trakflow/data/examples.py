@@ -1,0 +1,125 @@
+"""Examples as named arrays: what a data set returns, and how it lies on disk."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from jaxtyping import Int, Shaped
+
+from trakflow.errors import DataError
+from trakflow.store import ArrayFile, write_arrays
+
+
+class MapStyle(Protocol):
+    """A torch map-style data set: a length, and (input, label) by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Examples:
+    """A set of examples.
+
+    Attributes:
+        arrays: Arrays with one row an example, at least `inputs` (float32 or integer) and, for tasks with labels,
+            `labels` (n, int64). Tasks read them by these names.
+        ids: The data set's own name of each example; empty means its index.
+    """
+
+    arrays: Mapping[str, np.ndarray]
+    ids: Sequence[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.arrays.values())))
+
+
+def as_examples(value: Examples | tuple[Any, ...] | MapStyle) -> Examples:
+    """Bring what a user's data callable returned to `Examples`.
+
+    Args:
+        value: `Examples`, a tuple (inputs, labels) of arrays or tensors, or a map-style data set of (input, label).
+
+    Returns:
+        The examples, with inputs as float32 where they were floating.
+
+    Raises:
+        DataError: It is none of the three, or empty.
+    """
+    if isinstance(value, Examples):
+        return value
+    if isinstance(value, tuple) and len(value) == 2:
+        inputs, labels = value
+    elif hasattr(value, "__len__") and hasattr(value, "__getitem__"):
+        pairs = [value[index] for index in range(len(value))]
+        if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
+            raise DataError("The data set must hold (input, label) pairs, and at least one.")
+        inputs = np.stack([np.asarray(pair[0]) for pair in pairs])
+        labels = [int(pair[1]) for pair in pairs]
+    else:
+        raise DataError(
+            f"The data callable returned {type(value).__name__}; return trakflow.data.examples.Examples, a tuple "
+            "(inputs, labels), or a map-style data set of (input, label)."
+        )
+    inputs = np.asarray(inputs)
+    if np.issubdtype(inputs.dtype, np.floating):
+        inputs = inputs.astype(np.float32)
+    return Examples({"inputs": inputs, "labels": np.asarray(labels).astype(np.int64)})
+
+
+def check_examples(examples: Examples, size: int, num_classes: int | None, setting: str) -> None:
+    """Refuse examples that the configuration does not describe.
+
+    Args:
+        examples: The examples.
+        size: How many the configuration states.
+        num_classes: Labels must lie in [0, num_classes) if given.
+        setting: The configuration key that states the size, for the message.
+
+    Raises:
+        DataError: Another number of rows, NaN or Inf, or labels out of range; names the examples.
+    """
+    for name, array in examples.arrays.items():
+        if len(array) != size:
+            raise DataError(f"'{name}' has {len(array)} examples but {setting} is {size}; make them agree.")
+        if np.issubdtype(array.dtype, np.floating):
+            bad = ~np.isfinite(array.reshape(size, -1)).all(axis=1)
+            _refuse(bad, examples, f"hold NaN or Inf in '{name}'; remove or repair them")
+    if examples.ids and len(examples.ids) != size:
+        raise DataError(f"There are {len(examples.ids)} ids but {setting} is {size}; make them agree.")
+    labels = examples.arrays.get("labels")
+    if labels is not None and num_classes is not None:
+        bad = (labels < 0) | (labels >= num_classes)
+        _refuse(bad, examples, f"have labels outside 0 to {num_classes - 1} (data.num_classes is {num_classes})")
+
+
+def _refuse(bad: np.ndarray, examples: Examples, why: str) -> None:
+    indices = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
+    if len(indices):
+        named = ", ".join(f"{index}" + (f" ({examples.ids[index]})" if examples.ids else "") for index in indices[:5])
+        more = f" and {len(indices) - 5} more" if len(indices) > 5 else ""
+        raise DataError(f"Examples {named}{more} {why}.")
+
+
+def write_examples(path: str | Path, examples: Examples, provenance: Mapping[str, Any]) -> None:
+    """Write examples as one array file; ids are kept as zero-padded UTF-8 bytes (n x longest)."""
+    ids = list(examples.ids) or [str(index) for index in range(len(examples))]
+    encoded = np.array([name.encode() for name in ids], dtype=np.bytes_)
+    matrix = np.frombuffer(encoded.tobytes(), dtype=np.uint8).reshape(len(ids), -1)
+    write_arrays(path, {**examples.arrays, "ids": matrix}, provenance)
+
+
+def read_ids(file: ArrayFile) -> list[str]:
+    """Return the data set's own example ids."""
+    matrix = file.read("ids")
+    return [bytes(row).rstrip(b"\0").decode() for row in matrix]
+
+
+def read_arrays(file: ArrayFile, indices: Int[np.ndarray, " chosen"] | None = None) -> dict[str, Shaped[np.ndarray, "rows ..."]]:
+    """Return every array but the ids, or only the chosen rows."""
+    names: Iterable[str] = (name for name in file.names if name != "ids")
+    arrays = {name: file.read(name) for name in names}
+    return arrays if indices is None else {name: array[indices] for name, array in arrays.items()}

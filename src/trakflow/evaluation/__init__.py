@@ -1,0 +1,1 @@
+"""How good attributions are: the linear datamodeling score."""

@@ -1,0 +1,97 @@
+"""Where every file of an experiment lies: the one place that the rules, the scripts and the library share.
+
+Methods take an integer, or a Snakemake pattern such as ``"{checkpoint}"``, and return a path as a string.
+"""
+
+from dataclasses import dataclass
+
+Index = int | str
+
+METHOD = "trak"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths below one results folder.
+
+    Args:
+        root: ``results/<experiment>``.
+    """
+
+    root: str
+
+    @property
+    def train(self) -> str:
+        """Training examples: arrays `inputs`, `labels`, `ids`."""
+        return f"{self.root}/data/train.safetensors"
+
+    @property
+    def targets(self) -> str:
+        """Targets: as `train`, and `attributed_labels`."""
+        return f"{self.root}/data/targets.safetensors"
+
+    @property
+    def config(self) -> str:
+        """The resolved configuration, for provenance; nothing that computes reads it."""
+        return f"{self.root}/config.yaml"
+
+    def checkpoint(self, checkpoint: Index) -> str:
+        """Model weights, a plain safetensors state dict."""
+        return f"{self.root}/checkpoints/{checkpoint}.safetensors"
+
+    def checkpoint_mask(self, checkpoint: Index) -> str:
+        """Boolean mask (n) of the examples that a checkpoint was trained on."""
+        return f"{self.root}/checkpoints/{checkpoint}.mask.npy"
+
+    def features(self, checkpoint: Index, shard: Index) -> str:
+        """Features, Q and W of one shard of training examples."""
+        return f"{self.root}/features/{checkpoint}/{shard}.safetensors"
+
+    def target_features(self, checkpoint: Index) -> str:
+        """Features and outputs of the targets."""
+        return f"{self.root}/target_features/{checkpoint}.safetensors"
+
+    def kernel(self, checkpoint: Index) -> str:
+        """Eigendecomposition of the Gram matrix."""
+        return f"{self.root}/kernels/{checkpoint}.safetensors"
+
+    def ridge(self, count: Index) -> str:
+        """The ridge for the first `count` checkpoints, and how it was chosen."""
+        return f"{self.root}/ridge/{count}.json"
+
+    def score_array(self, count: Index, total: Index) -> str:
+        """Scores (n x m) of the first `count` checkpoints; those of all of them are the published ones."""
+        if count == total:
+            return f"{self.root}/scores/{METHOD}.npy"
+        return f"{self.root}/scores/partial/{METHOD}.{count}.npy"
+
+    @property
+    def score_provenance(self) -> str:
+        """Provenance of the scores."""
+        return f"{self.root}/scores/{METHOD}.json"
+
+    @property
+    def score_topk(self) -> str:
+        """The most helpful and most harmful training examples of each target."""
+        return f"{self.root}/scores/{METHOD}.topk.parquet"
+
+    def subsets(self, batch: Index) -> str:
+        """Masks of one batch of evaluation subsets."""
+        return f"{self.root}/evaluation/subsets/{batch}.safetensors"
+
+    def retrained(self, retrain: Index, batch: Index) -> str:
+        """Stacked weights of one batch of retrained models."""
+        return f"{self.root}/evaluation/models/{retrain}/{batch}.safetensors"
+
+    def retrained_outputs(self, retrain: Index, batch: Index) -> str:
+        """Outputs of one batch of retrained models at the targets."""
+        return f"{self.root}/evaluation/outputs/{retrain}/{batch}.safetensors"
+
+    @property
+    def lds(self) -> str:
+        """The table of linear datamodeling scores."""
+        return f"{self.root}/evaluation/lds.csv"
+
+    def figure(self, name: str, suffix: str) -> str:
+        """One figure, as svg, png or its data as csv."""
+        return f"{self.root}/figures/{name}.{suffix}"

@@ -1,0 +1,91 @@
+"""Reading and writing model weights without ever running a pickle."""
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from trakflow.errors import CheckpointError
+from trakflow.store import atomic_path
+
+# Where common training loops put the state dict inside the file.
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+
+
+def write_weights(path: Path | str, state: Mapping[str, Tensor]) -> None:
+    """Write a state dict as safetensors, whole or not at all.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        # Tied tensors share memory, which the format refuses; a copy each reads back the same.
+        save_file({name: value.detach().cpu().clone().contiguous() for name, value in state.items()}, temporary)
+
+
+def read_state(path: Path | str) -> dict[str, Tensor]:
+    """Read a `.safetensors` file, or a `.pt`/`.pth` state dict with `weights_only=True`.
+
+    Raises:
+        CheckpointError: The file is missing, truncated, of another kind, or holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"Checkpoint {path} does not exist (looked from {Path.cwd()}); correct checkpoints.files.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"Checkpoint {path} is damaged or holds more than tensors, and trakflow never runs the code in a pickle. Save "
+            "`model.state_dict()` alone, by torch.save or as .safetensors."
+        ) from error
+    except (OSError, RuntimeError, EOFError, SafetensorError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"Checkpoint {path} cannot be read: it is truncated or not a checkpoint ({' '.join(str(error).split())[:200]}). "
+            "Copy or save it again."
+        ) from error
+
+
+def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
+    if isinstance(value, Mapping):
+        for name in WRAPPERS:
+            if isinstance(value.get(name), Mapping):
+                value = value[name]
+                break
+        if value and all(isinstance(item, Tensor) for item in value.values()):
+            return dict(value)
+    raise CheckpointError(
+        f"Checkpoint {path} holds no state dict: expected a mapping of names to tensors, or one under {', '.join(WRAPPERS)}."
+    )
+
+
+def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
+    """Load a state dict into a model, in place; a uniform `module.` prefix (DataParallel) is taken off.
+
+    Raises:
+        CheckpointError: Names or shapes differ from the model's, or values are not finite.
+    """
+    if state and all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    expected = model.state_dict()
+    problems = [f"'{name}' is missing" for name in expected.keys() - state.keys()]
+    problems += [f"'{name}' is not in the model" for name in state.keys() - expected.keys()]
+    problems += [
+        f"'{name}' has shape {tuple(state[name].shape)}, the model {tuple(value.shape)}"
+        for name, value in expected.items()
+        if name in state and state[name].shape != value.shape
+    ]
+    if problems:
+        shown = "; ".join(sorted(problems)[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
+        raise CheckpointError(f"{origin} is of another architecture than `model`: {shown}.")
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(f"{origin} holds NaN or Inf in '{name}'; choose a checkpoint from before training diverged.")
+    model.load_state_dict(state)

@@ -1,0 +1,50 @@
+"""From a configuration to a sketch of one checkpoint."""
+
+import torch
+from torch import nn
+
+from trakflow.config.schema import Sketch as SketchSettings
+from trakflow.seeds import derive_seed
+from trakflow.sketches.base import Projection, Sketch
+from trakflow.sketches.fast_jl import FastJLProjection
+from trakflow.sketches.gaussian import GaussianProjection
+from trakflow.sketches.gradients import GradientSketch, differentiated_parameters
+from trakflow.sketches.identity import Identity
+from trakflow.sketches.rademacher import RademacherProjection
+from trakflow.sketches.sjlt import SparseProjection
+from trakflow.tasks.base import Task
+
+
+def build_sketch(settings: SketchSettings, model: nn.Module, task: Task, seed: int, checkpoint: int, device: str) -> Sketch:
+    """Make the sketch of one checkpoint; every checkpoint has its own random matrix.
+
+    Args:
+        settings: Which sketch, and k.
+        model: The model with that checkpoint's weights, on `device`.
+        task: Defines the output.
+        seed: The experiment's seed.
+        checkpoint: The checkpoint's index.
+        device: Where gradients are computed.
+
+    Returns:
+        The sketch.
+
+    Raises:
+        DeviceError: It needs a GPU or a package that is not there.
+    """
+    sizes = {name: parameter.numel() for name, parameter in differentiated_parameters(model).items()}
+    projection = _projection(settings, sizes, derive_seed(seed, "sketch", checkpoint), device)
+    return GradientSketch(model, task, projection)
+
+
+def _projection(settings: SketchSettings, sizes: dict[str, int], seed: int, device: str) -> Projection:
+    if settings.name == "identity":
+        return Identity(sizes)
+    assert settings.k is not None  # the schema requires it for every other sketch
+    if settings.name == "sjlt":
+        return SparseProjection(sizes, settings.k, seed, settings.nonzeros or 1, torch.device(device))
+    if settings.name == "gaussian":
+        return GaussianProjection(sizes, settings.k, seed)
+    if settings.name == "rademacher":
+        return RademacherProjection(sizes, settings.k, seed)
+    return FastJLProjection(sizes, settings.k, seed, device)

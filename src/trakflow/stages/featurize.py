@@ -1,0 +1,133 @@
+"""Stages featurize and featurize_targets: gradients of the output function, sketched."""
+
+import time
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trakflow.config.schema import Config
+from trakflow.config.shards import shard_range
+from trakflow.errors import ConfigError, NumericalError
+from trakflow.kernel import gram
+from trakflow.layout import Layout
+from trakflow.progress import progress
+from trakflow.sketches.base import Sketch, SketchedBatch
+from trakflow.sketches.build import build_sketch
+from trakflow.stages.common import content, device_of, load_model, make_task, provenance, target_tensors, tensors
+from trakflow.stages.runner import require
+from trakflow.store import ArrayFile, file_hash, write_arrays
+from trakflow.tasks.base import Task
+
+
+def featurize(config: Config, layout: Layout) -> None:
+    """Write features, Q and W of one shard by one checkpoint, and the shard's Gram matrix where it has at least k rows."""
+    checkpoint, shard = require(config.job.checkpoint, "job.checkpoint"), require(config.job.shard, "job.shard")
+    start, stop = shard_range(config.data.train_size, config.shards, shard)
+    data = ArrayFile(layout.train)
+    task = make_task(config)
+    _require_curvature(config, task)
+    began = time.perf_counter()
+    sketch = _sketch(config, layout, task, checkpoint)
+    arrays = tensors(data, device_of(config), slice(start, stop))
+    found = sketch_all(sketch, arrays, config.runtime.batch_size, start, "featurize")
+    facts = {
+        "checkpoint": checkpoint,
+        "checkpoint_content": file_hash(layout.checkpoint(checkpoint)),
+        "data_content": content(data),
+        "start": start,
+        "stop": stop,
+        "total": config.data.train_size,
+        "k": sketch.k,
+        "dtype": config.sketch.dtype,
+        "seconds": time.perf_counter() - began,
+        "gram_weights": None,
+    }
+    arrays_out = _arrays(found, config.sketch.dtype)
+    if stop - start >= sketch.k:
+        weights = found.curvatures if config.solver.weights == "on" else None
+        # Of the features as stored, so that a Gram matrix computed from the file later is the same.
+        stored = torch.from_numpy(arrays_out["features"]).float()
+        arrays_out["gram"] = gram([(0, stored, weights)], sketch.k).numpy()
+        facts["gram_weights"] = config.solver.weights
+    write_arrays(layout.features(checkpoint, shard), arrays_out, provenance(config, "featurize", **facts))
+
+
+def featurize_targets(config: Config, layout: Layout) -> None:
+    """Write features and outputs of the targets by one checkpoint."""
+    checkpoint = require(config.job.checkpoint, "job.checkpoint")
+    data = ArrayFile(layout.targets)
+    sketch = _sketch(config, layout, make_task(config), checkpoint)
+    found = sketch_all(sketch, target_tensors(data, device_of(config)), config.runtime.batch_size, 0, "featurize targets")
+    facts = {
+        "checkpoint": checkpoint,
+        "checkpoint_content": file_hash(layout.checkpoint(checkpoint)),
+        "data_content": content(data),
+        "k": sketch.k,
+        "dtype": config.sketch.dtype,
+    }
+    # Written in float32 whatever the storage dtype: targets are few, and scores are linear in them.
+    arrays = {"features": found.features.numpy(), "outputs": found.outputs.numpy()}
+    write_arrays(layout.target_features(checkpoint), arrays, provenance(config, "featurize_targets", **facts))
+
+
+def _require_curvature(config: Config, task: Task) -> None:
+    if config.solver.weights == "on" and type(task).curvature is Task.curvature:
+        raise ConfigError(
+            f"Task {type(task).__name__} defines no curvature W = d2loss/df2, by which the rows of the Gram matrix are weighted. Define "
+            "`curvature` in the task, or set solver.weights=off."
+        )
+
+
+def _sketch(config: Config, layout: Layout, task: Task, checkpoint: int) -> Sketch:
+    model = load_model(config, layout.checkpoint(checkpoint))
+    return build_sketch(config.sketch, model, task, config.seed, checkpoint, str(device_of(config)))
+
+
+def sketch_all(sketch: Sketch, arrays: Mapping[str, Tensor], batch_size: int, first: int, description: str) -> SketchedBatch:
+    """Sketch all rows, a batch at a time, onto the CPU.
+
+    Args:
+        sketch: The sketch.
+        arrays: The examples' tensors.
+        batch_size: Examples at a time.
+        first: Index of the first example, for messages.
+        description: For the progress bar.
+
+    Raises:
+        NumericalError: A feature, output or weight is NaN or Inf; names the examples.
+    """
+    size = len(next(iter(arrays.values())))
+    batches = list(_batches(sketch, arrays, size, batch_size, first, description))
+    curvatures = [batch.curvatures for batch in batches if batch.curvatures is not None]
+    return SketchedBatch(
+        torch.cat([batch.features for batch in batches]),
+        torch.cat([batch.outputs for batch in batches]),
+        torch.cat([batch.loss_gradients for batch in batches]),
+        torch.cat(curvatures) if curvatures else None,
+    )
+
+
+def _batches(
+    sketch: Sketch, arrays: Mapping[str, Tensor], size: int, batch_size: int, first: int, description: str
+) -> Iterator[SketchedBatch]:
+    for start in progress(range(0, size, batch_size), description):
+        found = sketch({name: array[start : start + batch_size] for name, array in arrays.items()})
+        bad = torch.nonzero(~found.finite_rows()).flatten().tolist()
+        if bad:
+            named = ", ".join(str(first + start + row) for row in bad[:5])
+            raise NumericalError(
+                f"Gradients, outputs or weights of examples {named}{' and more' if len(bad) > 5 else ''} are NaN or Inf. Look at those "
+                "examples, and whether this checkpoint's training diverged."
+            )
+        curvatures = None if found.curvatures is None else found.curvatures.cpu()
+        yield SketchedBatch(found.features.cpu(), found.outputs.cpu(), found.loss_gradients.cpu(), curvatures)
+
+
+def _arrays(found: SketchedBatch, dtype: str) -> dict[str, np.ndarray]:
+    features = found.features.numpy().astype(dtype)
+    if not np.isfinite(features).all():
+        raise NumericalError(f"Features overflow {dtype}; set sketch.dtype=float32.")
+    arrays = {"features": features, "outputs": found.outputs.numpy(), "loss_gradients": found.loss_gradients.numpy()}
+    return arrays if found.curvatures is None else {**arrays, "curvatures": found.curvatures.numpy()}

@@ -1,0 +1,63 @@
+"""The stages that draw; each figure is a rule of its own."""
+
+import numpy as np
+import pandas as pd
+
+from trakflow.config.schema import Config
+from trakflow.data.examples import read_ids
+from trakflow.evaluation.lds import predicted_outputs
+from trakflow.figures.gallery import gallery
+from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
+from trakflow.figures.predicted_vs_actual import predicted_vs_actual
+from trakflow.figures.self_lds import no_self_lds, self_lds
+from trakflow.figures.style import apply_style, save_figure
+from trakflow.layout import Layout
+from trakflow.ranks import rank_correlations
+from trakflow.stages.evaluate import evaluation_data
+from trakflow.store import ArrayFile, read_json
+
+
+def draw_lds_vs_checkpoints(config: Config, layout: Layout) -> None:
+    """Draw LDS against the number of checkpoints."""
+    apply_style(config.figures)
+    table = pd.read_csv(layout.lds)
+    save_figure(lds_vs_checkpoints(table, config.evaluation.confidence), table, layout, "lds_vs_checkpoints")
+
+
+def draw_predicted_vs_actual(config: Config, layout: Layout) -> None:
+    """Draw one target's predicted against its actual outputs."""
+    apply_style(config.figures)
+    target, total = config.figures.shown_target, config.checkpoints.total
+    masks, outputs = evaluation_data(config, layout)
+    scores = np.load(layout.score_array(total, total), mmap_mode="r")[:, target : target + 1]
+    actual = outputs[:, :, target]
+    spread = actual.std(axis=0, ddof=1) if len(actual) > 1 else np.full(actual.shape[1], np.nan)
+    predicted = predicted_outputs(np.asarray(scores), masks)
+    columns = {"subset": np.arange(len(masks)), "predicted": predicted[:, 0], "actual": actual.mean(axis=0), "actual_sd": spread}
+    table = pd.DataFrame(columns)
+    correlation = rank_correlations(predicted, actual.mean(axis=0)[:, None])[0]
+    name = read_ids(ArrayFile(layout.targets))[target]
+    save_figure(predicted_vs_actual(table, name, float(correlation)), table, layout, "predicted_vs_actual")
+
+
+def draw_self_lds(config: Config, layout: Layout) -> None:
+    """Draw the self-LDS curve, or say why the ridge was not chosen by it."""
+    apply_style(config.figures)
+    ridge = read_json(layout.ridge(config.checkpoints.total))
+    if "curve" in ridge:
+        table = pd.DataFrame(ridge["curve"])
+        save_figure(self_lds(table, ridge["value"], ridge["checkpoints"]), table, layout, "self_lds")
+        return
+    reason = f"No self-LDS: the ridge is {ridge['value']:g} ({ridge['unit']}), {ridge['rule']}."
+    save_figure(no_self_lds(reason), pd.DataFrame(columns=["ridge", "self_lds"]), layout, "self_lds")
+
+
+def draw_gallery(config: Config, layout: Layout) -> None:
+    """Draw targets with their most helpful and most harmful examples."""
+    apply_style(config.figures)
+    settings = config.figures
+    table = pd.read_parquet(layout.score_topk)
+    chosen = np.linspace(0, config.data.target_count - 1, min(settings.gallery_targets, config.data.target_count)).astype(int)
+    table = table[table["target"].isin(chosen) & (table["rank"] <= settings.gallery_examples)].reset_index(drop=True)
+    inputs = [ArrayFile(path).read("inputs") for path in (layout.train, layout.targets)]
+    save_figure(gallery(table, inputs[0], inputs[1], config.data.class_names), table, layout, "gallery")

@@ -1,0 +1,47 @@
+"""Stages prepare_train and prepare_targets: the data set, checked, as arrays on disk."""
+
+import numpy as np
+import torch
+
+from trakflow.config.schema import Config
+from trakflow.data.examples import Examples, as_examples, check_examples, write_examples
+from trakflow.errors import ConfigError
+from trakflow.layout import Layout
+from trakflow.stages.common import device_of, instantiate, load_model, make_task, provenance
+
+
+def prepare_train(config: Config, layout: Layout) -> None:
+    """Write the training examples."""
+    examples = as_examples(instantiate(config.data.train, "data.train"))
+    check_examples(examples, config.data.train_size, config.data.num_classes, "data.train_size")
+    write_examples(layout.train, examples, provenance(config, "prepare_train"))
+
+
+def prepare_targets(config: Config, layout: Layout) -> None:
+    """Write the targets, with the label whose output is attributed."""
+    examples = as_examples(instantiate(config.data.targets, "data.targets"))
+    check_examples(examples, config.data.target_count, config.data.num_classes, "data.target_count")
+    if config.targets.output != "true_label":
+        labels = _predicted(config, layout, examples) if config.targets.output == "predicted" else _chosen(config, examples)
+        examples = Examples({**examples.arrays, "attributed_labels": labels}, examples.ids)
+    elif "labels" in examples.arrays:
+        examples = Examples({**examples.arrays, "attributed_labels": examples.arrays["labels"]}, examples.ids)
+    write_examples(layout.targets, examples, provenance(config, "prepare_targets", output=config.targets.output))
+
+
+def _chosen(config: Config, examples: Examples) -> np.ndarray:
+    if "labels" not in examples.arrays:
+        raise ConfigError(f"targets.output={config.targets.output} chooses a label, but the targets have none.")
+    return np.full(len(examples), config.targets.output, dtype=np.int64)
+
+
+def _predicted(config: Config, layout: Layout, examples: Examples) -> np.ndarray:
+    """The label that most checkpoints predict (the lowest of equals): one label a target for all checkpoints and retrained models."""
+    task, device = make_task(config), device_of(config)
+    batch = {name: torch.from_numpy(array).to(device) for name, array in examples.arrays.items()}
+    votes = []
+    for checkpoint in range(config.checkpoints.total):
+        model = load_model(config, layout.checkpoint(checkpoint))
+        with torch.no_grad():
+            votes.append(task.predicted(task.forward(model, batch)))
+    return torch.stack(votes).mode(dim=0).values.cpu().numpy().astype(np.int64)

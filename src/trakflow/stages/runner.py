@@ -1,0 +1,80 @@
+"""Turns a stage function into a Hydra-configured script that says in one sentence what went wrong."""
+
+import logging
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig, OmegaConf
+
+from trakflow.config.compose import CONFIG_ROOT, add_import_paths, checked
+from trakflow.config.schema import Config
+from trakflow.errors import ConfigError, TrakflowError
+from trakflow.layout import Layout
+
+Stage = Callable[[Config, Layout], None]
+
+log = logging.getLogger("trakflow")
+
+
+def run(stage: Stage) -> None:
+    """Compose the configuration from the command line by Hydra and call a stage; exit 1 with a sentence on an error of the user's.
+
+    Args:
+        stage: Takes the configuration and the layout; `config.job` says which piece of work it does.
+    """
+
+    @hydra.main(version_base="1.3", config_path=str(CONFIG_ROOT), config_name="config")
+    def main(raw: DictConfig) -> None:
+        _log_to(OmegaConf.select(raw, "job.log"))
+        try:
+            config = checked(raw)
+            if config.job.results is None:
+                raise ConfigError("job.results is not set; give the results folder, for example job.results=results/digits.")
+            _set_threads(config.runtime.threads)
+            stage(config, Layout(config.job.results))
+        except TrakflowError as error:
+            log.error("%s", error)
+            sys.exit(1)
+        except Exception:
+            log.error("trakflow failed in a way it did not foresee; please report this:\n%s", traceback.format_exc())
+            sys.exit(1)
+
+    _make_importable(sys.argv[1:])
+    main()
+
+
+def _log_to(path: str | None) -> None:
+    """Write messages to the log file as well as to stderr; the file never sees a progress bar."""
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w", encoding="utf8"))
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=handlers, force=True)
+    handlers[0].setLevel(logging.WARNING)
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def _make_importable(arguments: list[str]) -> None:
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key == "hydra.searchpath":
+            add_import_paths([folder.strip(" '\"").removeprefix("file://") for folder in value.strip("[]").split(",")])
+
+
+def require(value: int | None, name: str) -> int:
+    """Return a job argument that the stage cannot do without.
+
+    Raises:
+        ConfigError: It was not given.
+    """
+    if value is None:
+        raise ConfigError(f"{name} is not set; this script needs it, for example {name}=0.")
+    return value

@@ -1,0 +1,1 @@
+"""Model output functions, one file a task."""

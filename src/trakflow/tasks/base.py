@@ -1,0 +1,49 @@
+"""What a task is: the scalar f(z; theta) that is attributed, and the derivatives of the loss by it (paper, section 3)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+Batch = Mapping[str, Tensor]
+Model = Callable[..., Tensor]
+
+
+class Task(ABC):
+    """A model output function, for a batch of examples.
+
+    A batch maps array names to tensors with one row an example. Every method is called under ``torch.func`` transforms,
+    with batches of one, so it must not branch on values.
+    """
+
+    def forward(self, model: Model, batch: Batch) -> Tensor:
+        """Run the model on a batch; by default on its `inputs`.
+
+        Returns:
+            Whatever the other methods take as `raw`, with one row an example.
+        """
+        return model(batch["inputs"])
+
+    @abstractmethod
+    def output(self, raw: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
+        """The output function f(z; theta) of each example."""
+
+    @abstractmethod
+    def loss_gradient(self, raw: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
+        """Q = -dloss/df of each example, in float32."""
+
+    def curvature(self, raw: Tensor, batch: Batch) -> Float[Tensor, " batch"] | None:
+        """W = d2loss/df2 of each example, in float32, or None where the task has none."""
+        return None
+
+    def loss(self, raw: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
+        """The training loss of each example; needed only where trakflow trains or retrains."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no loss, so trakflow cannot train with it; define `loss`, or bring checkpoints "
+            "(checkpoints.files) and retrained outputs (evaluation.source=files)."
+        )
+
+    def predicted(self, raw: Tensor) -> Int[Tensor, " batch"]:
+        """The label that the model predicts, for `targets.output=predicted`."""
+        raise NotImplementedError(f"{type(self).__name__} predicts no label; use targets.output=true_label.")

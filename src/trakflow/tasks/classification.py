@@ -1,0 +1,40 @@
+"""Classification with the paper's output function, the log-odds of the label (paper, section 3.3 and appendix)."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional
+
+from trakflow.tasks.base import Batch, Task
+
+
+class Classification(Task):
+    """f = log(p / (1 - p)) with p the softmax probability of the label, trained by cross-entropy.
+
+    As -log(p) = log(1 + exp(-f)), Q = 1 - p = sigmoid(-f) and W = p (1 - p) = sigmoid(f) sigmoid(-f); written by f, they stay
+    exact where p rounds to one.
+    """
+
+    def output(self, raw: Float[Tensor, "batch classes"], batch: Batch) -> Float[Tensor, " batch"]:
+        """g_y - logsumexp of the other logits."""
+        label = batch["labels"].unsqueeze(-1)
+        own = raw.gather(-1, label).squeeze(-1)
+        others = raw.scatter(-1, label, float("-inf"))
+        return own - torch.logsumexp(others, dim=-1)
+
+    def loss_gradient(self, raw: Float[Tensor, "batch classes"], batch: Batch) -> Float[Tensor, " batch"]:
+        """1 - p."""
+        return torch.sigmoid(-self.output(raw.float(), batch))
+
+    def curvature(self, raw: Float[Tensor, "batch classes"], batch: Batch) -> Float[Tensor, " batch"]:
+        """p (1 - p)."""
+        output = self.output(raw.float(), batch)
+        return torch.sigmoid(output) * torch.sigmoid(-output)
+
+    def loss(self, raw: Float[Tensor, "batch classes"], batch: Batch) -> Float[Tensor, " batch"]:
+        """Cross-entropy."""
+        return functional.cross_entropy(raw, batch["labels"], reduction="none")
+
+    def predicted(self, raw: Float[Tensor, "batch classes"]) -> Int[Tensor, " batch"]:
+        """The label of the largest logit."""
+        return raw.argmax(dim=-1)

@@ -1,0 +1,1 @@
+"""Training checkpoints one by one, and many subset models as one stacked ensemble."""

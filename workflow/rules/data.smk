@@ -1,0 +1,62 @@
+# The data set, as checked arrays on disk; and the resolved configuration.
+
+
+rule describe:
+    output:
+        layout.config,
+    log:
+        log_of("describe"),
+    benchmark:
+        benchmark_of("describe")
+    # The one rule that records the whole configuration; it is a leaf, so nothing follows from its rerun.
+    params:
+        reads=settings.model_dump(mode="json", exclude={"job", "runtime"}),
+    threads: 1
+    resources:
+        mem_mb=settings.runtime.memory_mb,
+        runtime=settings.runtime.minutes,
+    message:
+        "Write down the configuration."
+    shell:
+        "{PYTHON} {SCRIPTS}/describe.py {HYDRA} job.log={log}"
+
+
+rule prepare_train:
+    output:
+        layout.train,
+    log:
+        log_of("prepare_train"),
+    benchmark:
+        benchmark_of("prepare_train")
+    params:
+        reads=reads("prepare_train"),
+    threads: settings.runtime.threads
+    resources:
+        mem_mb=settings.runtime.memory_mb,
+        runtime=settings.runtime.minutes,
+    message:
+        "Prepare the training examples."
+    shell:
+        "{PYTHON} {SCRIPTS}/prepare_train.py {HYDRA} runtime.threads={threads} job.log={log}"
+
+
+rule prepare_targets:
+    input:
+        # Only a predicted label needs the checkpoints; it must be the same for all of them.
+        [layout.checkpoint(checkpoint) for checkpoint in CHECKPOINTS] if settings.targets.output == "predicted" else [],
+    output:
+        layout.targets,
+    log:
+        log_of("prepare_targets"),
+    benchmark:
+        benchmark_of("prepare_targets")
+    params:
+        reads=reads("prepare_targets"),
+    threads: settings.runtime.threads
+    resources:
+        mem_mb=settings.runtime.memory_mb,
+        runtime=settings.runtime.minutes,
+    message:
+        "Prepare the targets."
+    shell:
+        "{PYTHON} {SCRIPTS}/prepare_targets.py {HYDRA} runtime.threads={threads} job.log={log}"

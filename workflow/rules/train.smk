@@ -1,0 +1,49 @@
+# Checkpoints: trained here, or the user's own files.
+
+if settings.checkpoints.files is None:
+
+    rule train_checkpoint:
+        input:
+            rules.prepare_train.output,
+        output:
+            weights=layout.checkpoint("{checkpoint}"),
+            mask=layout.checkpoint_mask("{checkpoint}"),
+        log:
+            log_of("train_checkpoint/{checkpoint}"),
+        benchmark:
+            benchmark_of("train_checkpoint/{checkpoint}")
+        params:
+            reads=reads("train_checkpoint"),
+        threads: settings.runtime.threads
+        resources:
+            mem_mb=settings.runtime.memory_mb,
+            runtime=settings.runtime.minutes,
+        message:
+            "Train checkpoint {wildcards.checkpoint} of {TOTAL}."
+        shell:
+            "{PYTHON} {SCRIPTS}/train_checkpoint.py {HYDRA} runtime.threads={threads} job.log={log}"
+            " job.checkpoint={wildcards.checkpoint}"
+
+else:
+
+    rule import_checkpoint:
+        input:
+            weights=lambda wildcards: settings.checkpoints.files[int(wildcards.checkpoint)],
+            masks=[settings.checkpoints.masks] if settings.checkpoints.masks else [],
+        output:
+            weights=layout.checkpoint("{checkpoint}"),
+            mask=layout.checkpoint_mask("{checkpoint}"),
+        log:
+            log_of("import_checkpoint/{checkpoint}"),
+        benchmark:
+            benchmark_of("import_checkpoint/{checkpoint}")
+        params:
+            reads=reads("import_checkpoint"),
+        threads: 1
+        resources:
+            mem_mb=settings.runtime.memory_mb,
+            runtime=settings.runtime.minutes,
+        message:
+            "Check checkpoint {wildcards.checkpoint}: {input.weights}."
+        shell:
+            "{PYTHON} {SCRIPTS}/import_checkpoint.py {HYDRA} job.log={log} job.checkpoint={wildcards.checkpoint}"

@@ -1,0 +1,7 @@
+"""Choose the ridge for the first checkpoints (job.count)."""
+
+from trakflow.stages.attribute import choose_ridge
+from trakflow.stages.runner import run
+
+if __name__ == "__main__":
+    run(choose_ridge)

@@ -1,0 +1,7 @@
+"""Check one of the user's own checkpoints (job.checkpoint)."""
+
+from trakflow.stages.checkpoints import import_checkpoint
+from trakflow.stages.runner import run
+
+if __name__ == "__main__":
+    run(import_checkpoint)

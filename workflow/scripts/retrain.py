@@ -1,0 +1,7 @@
+"""Retrain one batch of models (job.retrain, job.batch)."""
+
+from trakflow.stages.evaluate import retrain
+from trakflow.stages.runner import run
+
+if __name__ == "__main__":
+    run(retrain)

@@ -1,0 +1,7 @@
+"""Train one checkpoint (job.checkpoint)."""
+
+from trakflow.stages.checkpoints import train_checkpoint
+from trakflow.stages.runner import run
+
+if __name__ == "__main__":
+    run(train_checkpoint)
