@@ -2,7 +2,6 @@
 
 import numpy as np
 from jaxtyping import Float, Float64
-from scipy.stats import rankdata
 
 
 def rank_correlations(left: Float[np.ndarray, "items m"], right: Float[np.ndarray, "items m"]) -> Float64[np.ndarray, " m"]:
@@ -13,5 +12,8 @@ def rank_correlations(left: Float[np.ndarray, "items m"], right: Float[np.ndarra
 
 
 def _centred_ranks(values: Float[np.ndarray, "items m"]) -> Float64[np.ndarray, "items m"]:
+    # Imported here: scipy.stats takes half a second, and every job imports this module.
+    from scipy.stats import rankdata
+
     ranks = rankdata(values, axis=0)
     return ranks - ranks.mean(axis=0)

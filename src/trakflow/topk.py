@@ -1,14 +1,17 @@
 """The most helpful and most harmful training examples of each target, kept block by block."""
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Float32
 
 from trakflow.data.examples import read_ids
 from trakflow.layout import Layout
 from trakflow.store import ArrayFile, atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass
@@ -20,10 +23,12 @@ class TopExamples:
     """
 
     count: int
-    _frames: list[pd.DataFrame] = field(default_factory=list)
+    _frames: "list[pd.DataFrame]" = field(default_factory=list)
 
     def add(self, first: int, scores: Float32[np.ndarray, "n columns"]) -> None:
         """Take a block of scores whose first column is target `first`; ties go to the lower index."""
+        import pandas as pd
+
         columns = scores.shape[1]
         for direction, sign in (("helpful", -1), ("harmful", 1)):
             chosen = np.argsort(sign * scores, axis=0, kind="stable")[: self.count]
@@ -41,6 +46,8 @@ class TopExamples:
 
     def write(self, layout: Layout) -> None:
         """Write the table as parquet, with ids and labels from the data set."""
+        import pandas as pd
+
         train, targets = ArrayFile(layout.train), ArrayFile(layout.targets)
         table = pd.concat(self._frames).sort_values(["target", "direction", "rank"], kind="stable", ignore_index=True)
         table.insert(4, "train_id", np.array(read_ids(train), dtype=object)[table["train_index"]])

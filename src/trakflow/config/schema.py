@@ -8,7 +8,7 @@ import importlib.util
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 
 def _check_component(value: dict[str, Any]) -> dict[str, Any]:
@@ -140,10 +140,15 @@ class RidgeGrid(Section):
     points: Annotated[int, Field(ge=2)] = 25
 
 
+def _yaml_switch(value: object) -> object:
+    # YAML 1.1 reads a bare `on` or `off` as a boolean.
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+
 class Solver(Section):
     """The kernel (Phi^T W Phi + ridge I)^-1."""
 
-    weights: Literal["on", "off"] = "on"
+    weights: Annotated[Literal["on", "off"], BeforeValidator(_yaml_switch)] = "on"
     ridge: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
     ridge_unit: Literal["relative", "absolute"] = "relative"
     ridge_grid: RidgeGrid = RidgeGrid()
@@ -236,6 +241,13 @@ class Config(Section):
         size, classes = self.data.train_size, self.data.num_classes
         if self.shards > size:
             raise ValueError(f"shards={self.shards} is more than data.train_size={size}; a shard holds at least one example")
+        if self.solver.ridge == 0 and self.sketch.k is not None and self.sketch.k >= size:
+            raise ValueError(
+                f"solver.ridge=0 needs sketch.k={self.sketch.k} to be smaller than data.train_size={size}, or the system has no unique "
+                "solution; choose a smaller k, or solver.ridge=auto or a positive number"
+            )
+        if self.evaluation.source != "none" and not self.scores.dense:
+            raise ValueError("the LDS sums dense scores; set scores.dense=true, or evaluation=none")
         if self.scores.topk > size:
             raise ValueError(f"scores.topk={self.scores.topk} is more than data.train_size={size}")
         if isinstance(self.targets.output, int) and (classes is None or self.targets.output >= classes):
