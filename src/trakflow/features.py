@@ -11,7 +11,17 @@ from trakflow.errors import StoreError
 from trakflow.kernel import Rows
 from trakflow.store import ArrayFile, require_agreement
 
-SAME_IN_ALL_SHARDS = ("stage", "version", "settings", "checkpoint", "checkpoint_content", "data_content", "total", "k", "dtype")
+SAME_IN_ALL_SHARDS = (
+    "stage",
+    "version",
+    "settings",
+    "checkpoint",
+    "checkpoint_content",
+    "data_content",
+    "total",
+    "k",
+    "dtype",
+)
 
 
 class FeatureSet:
@@ -33,13 +43,17 @@ class FeatureSet:
         for file in self.files:
             if file.provenance["start"] != expected:
                 raise StoreError(
-                    f"{file.path} begins at example {file.provenance['start']} where {expected} was expected: a shard is missing or "
+                    f"{file.path} begins at example {file.provenance['start']} where {expected} was expected: a "
+                    "shard is missing or "
                     "of another layout. Delete the features of this checkpoint and run the same command again."
                 )
             expected = file.provenance["stop"]
         self.n, self.k = int(self.files[0].provenance["total"]), int(self.files[0].provenance["k"])
         if expected != self.n:
-            raise StoreError(f"The shards up to {self.files[-1].path} end at example {expected} of {self.n}; the last ones are missing.")
+            raise StoreError(
+                f"The shards up to {self.files[-1].path} end at example {expected} of {self.n}; the last ones are "
+                "missing."
+            )
         if weighted and "curvatures" not in self.files[0]:
             raise StoreError(f"{self.files[0].path} holds no curvature weights W; set solver.weights=off.")
 

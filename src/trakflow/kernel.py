@@ -1,7 +1,9 @@
 """The ridge-regularised kernel (Phi^T W Phi + ridge I)^-1, factored once so that any ridge is a division.
 
-Notation (paper, section 3): Phi is n x k, W the diagonal of curvature weights, G = Phi^T W Phi. With k <= n the k x k matrix G
-is factored as V diag(s) V^T. With k > n the n x n matrix A A^T of A = W^(1/2) Phi is factored as U diag(s) U^T instead, and
+Notation (paper, section 3): Phi is n x k, W the diagonal of curvature weights, G = Phi^T W Phi. With k <= n the k x
+k matrix G
+is factored as V diag(s) V^T. With k > n the n x n matrix A A^T of A = W^(1/2) Phi is factored as U diag(s) U^T
+instead, and
 
     (G + ridge I)^-1 T = (T - A^T U diag(1 / (s + ridge)) U^T A T) / ridge.
 
@@ -87,7 +89,8 @@ class Kernel:
         if self.side == "examples" or rank < size:
             reason = "k is larger than n" if self.side == "examples" else f"it has rank {rank} of {size}"
             raise NumericalError(
-                f"With ridge 0 the Gram matrix must be invertible, but {reason}. Set solver.ridge to a positive number or auto, "
+                f"With ridge 0 the Gram matrix must be invertible, but {reason}. Set solver.ridge to a positive "
+                "number or auto, "
                 "or choose a smaller sketch.k."
             )
 
@@ -126,7 +129,9 @@ class BilinearCurve:
     product: Float64[Tensor, "c m"]
 
     @classmethod
-    def of(cls, kernel: Kernel, left: Float64[Tensor, "k c"], right: Float64[Tensor, "k m"], stream: Stream) -> "BilinearCurve":
+    def of(
+        cls, kernel: Kernel, left: Float64[Tensor, "k c"], right: Float64[Tensor, "k m"], stream: Stream
+    ) -> "BilinearCurve":
         """Prepare the curve; reads the features only where the n x n side was factored."""
         return cls(kernel, kernel.coordinates(left, stream), kernel.coordinates(right, stream), left.T @ right)
 
@@ -153,7 +158,8 @@ def factorize(matrix: Float64[Tensor, "side side"], side: Literal["features", "e
         raise NumericalError("The Gram matrix holds NaN or Inf; features too large for float32 are the usual cause.")
     if not float(matrix.diagonal().sum()) > 0:
         raise NumericalError(
-            "The Gram matrix is zero: every gradient, or every curvature weight W, is zero. If only W vanishes, set solver.weights=off."
+            "The Gram matrix is zero: every gradient, or every curvature weight W, is zero. If only W vanishes, set "
+            "solver.weights=off."
         )
     eigenvalues, eigenvectors = torch.linalg.eigh(matrix)
     return Kernel(eigenvalues.clamp(min=0), eigenvectors, side)

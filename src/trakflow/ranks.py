@@ -4,7 +4,9 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 
-def rank_correlations(left: Float[np.ndarray, "items m"], right: Float[np.ndarray, "items m"]) -> Float64[np.ndarray, " m"]:
+def rank_correlations(
+    left: Float[np.ndarray, "items m"], right: Float[np.ndarray, "items m"]
+) -> Float64[np.ndarray, " m"]:
     """Return the Spearman correlation of each column, ties sharing their mean rank; 0 where a column is constant."""
     a, b = _centred_ranks(left), _centred_ranks(right)
     scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))

@@ -1,7 +1,9 @@
 """Choosing the ridge without ground truth: the self-LDS.
 
-Checkpoints trained on random parts S_c of the data are themselves retrained subsets. For a ridge, the output f(z; theta_c) of
-checkpoint c is predicted out of sample as the sum over S_c of the scores that the other checkpoints give; the self-LDS is the
+Checkpoints trained on random parts S_c of the data are themselves retrained subsets. For a ridge, the output f(z;
+theta_c) of
+checkpoint c is predicted out of sample as the sum over S_c of the scores that the other checkpoints give; the
+self-LDS is the
 rank correlation of prediction and output over the checkpoints, averaged over targets.
 """
 
@@ -18,14 +20,14 @@ from trakflow.ranks import rank_correlations
 from trakflow.scoring import CheckpointParts
 
 
-def self_lds_curve(
+def self_lds_by_target(
     checkpoints: Sequence[Callable[[], CheckpointParts]],
     masks: Bool[np.ndarray, "c n"],
     loss_gradients: Float32[np.ndarray, "c n"],
     outputs: Float32[np.ndarray, "c m"],
     relative_ridges: Sequence[float],
-) -> Float64[np.ndarray, " ridges"]:
-    """Return the self-LDS at each ridge.
+) -> Float64[np.ndarray, "ridges m"]:
+    """Return each target's part of the self-LDS at each ridge.
 
     Args:
         checkpoints: One loader a checkpoint, each called once; at least two.
@@ -35,7 +37,7 @@ def self_lds_curve(
         relative_ridges: Candidates, in units of the mean diagonal of each checkpoint's Gram matrix.
 
     Returns:
-        The self-LDS at each candidate, in [-1, 1].
+        Rank correlations in [-1, 1]; the self-LDS is their mean over targets.
     """
     count, targets = outputs.shape
     predictions = np.zeros((len(relative_ridges), count, targets))
@@ -49,7 +51,7 @@ def self_lds_curve(
         curve = BilinearCurve.of(parts.kernel, left, parts.target_features.double().T, parts.features.rows)
         for number, ridge in enumerate(relative_ridges):
             predictions[number] += curve.at(parts.kernel.ridge(ridge, "relative")).numpy() / (count - 1)
-    return np.array([rank_correlations(prediction, outputs).mean() for prediction in predictions])
+    return np.stack([rank_correlations(prediction, outputs) for prediction in predictions])
 
 
 def _weighted_sums(features: FeatureSet, sums: Float64[Tensor, "n c"]) -> Float64[Tensor, "k c"]:

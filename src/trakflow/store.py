@@ -3,7 +3,8 @@
 An array file is a safetensors file whose header holds, as JSON strings,
 
 - ``provenance``: what the writer says of the contents (stage, fingerprints, index range, dtype), and
-- ``checksums``: for each array a sha256 of every block of ``rows_per_block`` leading rows, so that a reader that streams
+- ``checksums``: for each array a sha256 of every block of ``rows_per_block`` leading rows, so that a reader that
+streams
   rows verifies exactly what it reads.
 
 Any safetensors reader can open it. Writing goes to a temporary name in the same folder, then renames.
@@ -88,7 +89,9 @@ def read_json(path: Path | str) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf8"))
     except (OSError, ValueError) as error:
-        raise StoreError(f"{path} cannot be read as JSON ({error}); delete it and run the same command again.") from error
+        raise StoreError(
+            f"{path} cannot be read as JSON ({error}); delete it and run the same command again."
+        ) from error
 
 
 def write_numpy(path: Path | str, array: np.ndarray) -> None:
@@ -129,7 +132,10 @@ def rows_per_block(shape: Sequence[int], itemsize: int) -> int:
 def _checksums(array: np.ndarray) -> dict[str, Any]:
     rows = rows_per_block(array.shape, array.itemsize)
     blocks = range(0, array.shape[0], rows)
-    return {"rows": rows, "sha256": [hashlib.sha256(array[start : start + rows].tobytes()).hexdigest() for start in blocks]}
+    return {
+        "rows": rows,
+        "sha256": [hashlib.sha256(array[start : start + rows].tobytes()).hexdigest() for start in blocks],
+    }
 
 
 def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> None:
@@ -206,10 +212,14 @@ class ArrayFile:
         total, rows = stored.get_shape()[0], self.checksums[name]["rows"]
         for number, start in enumerate(range(0, total, rows)):
             block = stored[start : min(start + rows, total)]
-            if hashlib.sha256(np.ascontiguousarray(block).tobytes()).hexdigest() != self.checksums[name]["sha256"][number]:
+            if (
+                hashlib.sha256(np.ascontiguousarray(block).tobytes()).hexdigest()
+                != self.checksums[name]["sha256"][number]
+            ):
                 raise StoreError(
                     f"{self.path}: rows {start} to {min(start + rows, total) - 1} of '{name}' are not what was written "
-                    "(checksum mismatch). Delete the file and run the same command again: only what is missing is recomputed."
+                    "(checksum mismatch). Delete the file and run the same command again: only what is missing is "
+                    "recomputed."
                 )
             yield start, block
 

@@ -48,6 +48,8 @@ def _draw(size: int, chosen: int, seed: int, role: str, index: int, attempt: int
     return mask
 
 
-def random_subsets(size: int, fraction: float, seed: int, role: str, indices: Sequence[int]) -> Bool[np.ndarray, "subsets n"]:
+def random_subsets(
+    size: int, fraction: float, seed: int, role: str, indices: Sequence[int]
+) -> Bool[np.ndarray, "subsets n"]:
     """Return the masks of several subsets, one a row."""
     return np.stack([random_subset(size, fraction, seed, role, index) for index in indices])

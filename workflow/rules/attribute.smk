@@ -11,17 +11,22 @@ rule featurize:
         log_of("featurize/{checkpoint}.{shard}"),
     benchmark:
         benchmark_of("featurize/{checkpoint}.{shard}")
-    params:
-        reads=reads("featurize"),
-        examples=lambda wildcards: shard_range(settings.data.train_size, settings.shards, int(wildcards.shard)),
+    conda:
+        ENVIRONMENT
     threads: settings.runtime.threads
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        script=script("featurize"),
+    params:
+        reads=reads("featurize"),
+        examples=lambda wildcards: shard_range(
+            settings.data.train_size, settings.shards, int(wildcards.shard)
+        ),
     message:
         "Featurize shard {wildcards.shard} by checkpoint {wildcards.checkpoint}."
     shell:
-        "{PYTHON} {SCRIPTS}/featurize.py {HYDRA} runtime.threads={threads} job.log={log}"
+        "{resources.script} runtime.threads={threads} job.log={log}"
         " job.checkpoint={wildcards.checkpoint} job.shard={wildcards.shard}"
 
 
@@ -35,16 +40,19 @@ rule featurize_targets:
         log_of("featurize_targets/{checkpoint}"),
     benchmark:
         benchmark_of("featurize_targets/{checkpoint}")
-    params:
-        reads=reads("featurize_targets"),
+    conda:
+        ENVIRONMENT
     threads: settings.runtime.threads
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        script=script("featurize_targets"),
+    params:
+        reads=reads("featurize_targets"),
     message:
         "Featurize the targets by checkpoint {wildcards.checkpoint}."
     shell:
-        "{PYTHON} {SCRIPTS}/featurize_targets.py {HYDRA} runtime.threads={threads} job.log={log}"
+        "{resources.script} runtime.threads={threads} job.log={log}"
         " job.checkpoint={wildcards.checkpoint}"
 
 
@@ -57,39 +65,48 @@ rule finalize:
         log_of("finalize/{checkpoint}"),
     benchmark:
         benchmark_of("finalize/{checkpoint}")
-    params:
-        reads=reads("finalize"),
+    conda:
+        ENVIRONMENT
     threads: settings.runtime.threads
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        script=script("finalize"),
+    params:
+        reads=reads("finalize"),
     message:
         "Factor the Gram matrix of checkpoint {wildcards.checkpoint}."
     shell:
-        "{PYTHON} {SCRIPTS}/finalize.py {HYDRA} runtime.threads={threads} job.log={log}"
+        "{resources.script} runtime.threads={threads} job.log={log}"
         " job.checkpoint={wildcards.checkpoint}"
 
 
 rule choose_ridge:
     input:
         unpack(lambda wildcards: scored_parts(wildcards.checkpoints)),
-        masks=lambda wildcards: [layout.checkpoint_mask(checkpoint) for checkpoint in range(int(wildcards.checkpoints))],
+        masks=lambda wildcards: [
+            layout.checkpoint_mask(checkpoint)
+            for checkpoint in range(int(wildcards.checkpoints))
+        ],
     output:
         layout.ridge("{checkpoints}"),
     log:
         log_of("choose_ridge/{checkpoints}"),
     benchmark:
         benchmark_of("choose_ridge/{checkpoints}")
-    params:
-        reads=reads("choose_ridge"),
+    conda:
+        ENVIRONMENT
     threads: settings.runtime.threads
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        script=script("choose_ridge"),
+    params:
+        reads=reads("choose_ridge"),
     message:
         "Choose the ridge for {wildcards.checkpoints} checkpoints."
     shell:
-        "{PYTHON} {SCRIPTS}/choose_ridge.py {HYDRA} runtime.threads={threads} job.log={log}"
+        "{resources.script} runtime.threads={threads} job.log={log}"
         " job.count={wildcards.checkpoints}"
 
 
@@ -107,16 +124,19 @@ rule score:
         log_of("score"),
     benchmark:
         benchmark_of("score")
-    params:
-        reads=reads("score"),
+    conda:
+        ENVIRONMENT
     threads: settings.runtime.threads
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        script=script("score"),
+    params:
+        reads=reads("score"),
     message:
         "Score with all {TOTAL} checkpoints."
     shell:
-        "{PYTHON} {SCRIPTS}/score.py {HYDRA} runtime.threads={threads} job.log={log} job.count={TOTAL}"
+        "{resources.script} runtime.threads={threads} job.log={log}"
 
 
 rule score_partial:
@@ -129,13 +149,16 @@ rule score_partial:
         log_of("score_partial/{checkpoints}"),
     benchmark:
         benchmark_of("score_partial/{checkpoints}")
-    params:
-        version=reads("score")["version"],
+    conda:
+        ENVIRONMENT
     threads: settings.runtime.threads
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        script=script("score"),
+    params:
+        version=reads("score")["version"],
     message:
         "Score with the first {wildcards.checkpoints} checkpoints."
     shell:
-        "{PYTHON} {SCRIPTS}/score.py {HYDRA} runtime.threads={threads} job.log={log} job.count={wildcards.checkpoints}"
+        "{resources.script} runtime.threads={threads} job.log={log} job.count={wildcards.checkpoints}"

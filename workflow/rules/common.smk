@@ -19,9 +19,17 @@ except TrakflowError as error:
 
 layout = Layout(f"results/{choice.experiment}")
 
-# These name the computation but are not params: a changed override must rerun the rules that read it, and no others.
-PYTHON = shlex.quote(sys.executable)
-SCRIPTS = shlex.quote(str(CONFIG_ROOT.parent / "workflow" / "scripts"))
+# With --sdm the interpreter is the environment's, which has the packages but not this checkout.
+DEPLOYED = any(
+    method.name in ("CONDA", "APPTAINER")
+    for method in workflow.deployment_settings.deployment_method
+)
+PYTHON = (
+    f"PYTHONPATH={shlex.quote(str(CONFIG_ROOT.parent / 'src'))} python"
+    if DEPLOYED
+    else shlex.quote(sys.executable)
+)
+ENVIRONMENT = str(CONFIG_ROOT.parent / "envs" / "cpu.yaml")
 HYDRA = shlex.join(
     [
         *search_path_override(choice.config_dirs),
@@ -36,9 +44,14 @@ SHARDS = range(settings.shards)
 COUNTS = settings.counts_evaluated
 TOTAL = settings.checkpoints.total
 EVALUATED = settings.evaluation.source != "none"
-BATCHES = range(batch_count(settings.evaluation.subsets, settings.evaluation.models_per_batch))
+BATCHES = range(
+    batch_count(settings.evaluation.subsets, settings.evaluation.models_per_batch)
+)
 RETRAINS = range(settings.evaluation.retrains)
-FIGURES = ["gallery", "self_lds"] + ["lds_vs_checkpoints", "predicted_vs_actual"] * EVALUATED
+FIGURES = ["gallery", "self_lds"] + [
+    "lds_vs_checkpoints",
+    "predicted_vs_actual",
+] * EVALUATED
 CAPTIONS = CONFIG_ROOT.parent / "workflow" / "report"
 
 
@@ -83,3 +96,79 @@ def log_of(name):
 def benchmark_of(name):
     """Seconds, memory and I/O of a rule, measured by Snakemake."""
     return f"{layout.root}/benchmarks/{name}.tsv"
+
+
+def script(name):
+    """The command that runs a script on this experiment.
+
+    Rules hold it as a resource: a param would make every rule run again for any changed override, where each should do so
+    only for the settings that it `reads`.
+    """
+    path = shlex.quote(str(CONFIG_ROOT.parent / "workflow" / "scripts" / f"{name}.py"))
+    return f"{PYTHON} {path} {HYDRA}"
+
+
+def evaluation_inputs():
+    """Masks and outputs: made here, or the user's own files."""
+    if settings.evaluation.source == "files":
+        return {
+            "masks": settings.evaluation.masks,
+            "outputs": settings.evaluation.outputs,
+        }
+    return {
+        "masks": [layout.subsets(batch) for batch in BATCHES],
+        "outputs": [
+            layout.retrained_outputs(retrain, batch)
+            for retrain in RETRAINS
+            for batch in BATCHES
+        ],
+    }
+
+
+def subset_range(wildcards):
+    """First and last index of the subsets in a batch."""
+    chosen = batch_indices(
+        settings.evaluation.subsets,
+        settings.evaluation.models_per_batch,
+        int(wildcards.batch),
+    )
+    return chosen.start, chosen.stop
+
+
+def drawn(name):
+    """The other forms of a figure."""
+    return {"png": layout.figure(name, "png"), "table": layout.figure(name, "csv")}
+
+
+def caption_facts():
+    """What the captions name: seed, checkpoints, sketch and subsets."""
+    return {
+        "experiment": choice.experiment,
+        "seed": settings.seed,
+        "checkpoints": TOTAL,
+        "on_subsets": settings.checkpoints.on_subsets,
+        "sketch": settings.sketch.name,
+        "k": settings.sketch.k,
+        "weights": settings.solver.weights,
+        "subsets": (
+            settings.evaluation.subsets
+            if settings.evaluation.source == "retrain"
+            else None
+        ),
+        "retrains": (
+            settings.evaluation.retrains
+            if settings.evaluation.source == "retrain"
+            else None
+        ),
+        "confidence": settings.evaluation.confidence,
+    }
+
+
+def shown(name, category, figure):
+    """A figure in the report, with its caption and labels."""
+    return report(
+        layout.figure(name, "svg"),
+        caption=str(CAPTIONS / f"{name}.rst"),
+        category=category,
+        labels={"experiment": choice.experiment, "figure": figure},
+    )

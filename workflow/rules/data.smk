@@ -8,17 +8,20 @@ rule describe:
         log_of("describe"),
     benchmark:
         benchmark_of("describe")
-    # The one rule that records the whole configuration; it is a leaf, so nothing follows from its rerun.
-    params:
-        reads=settings.model_dump(mode="json", exclude={"job", "runtime"}),
+    conda:
+        ENVIRONMENT
     threads: 1
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        script=script("describe"),
+    # The one rule that records the whole configuration; it is a leaf, so nothing follows from its rerun.
+    params:
+        reads=settings.model_dump(mode="json", exclude={"job", "runtime"}),
     message:
         "Write down the configuration."
     shell:
-        "{PYTHON} {SCRIPTS}/describe.py {HYDRA} job.log={log}"
+        "{resources.script} job.log={log}"
 
 
 rule prepare_train:
@@ -28,35 +31,43 @@ rule prepare_train:
         log_of("prepare_train"),
     benchmark:
         benchmark_of("prepare_train")
-    params:
-        reads=reads("prepare_train"),
+    conda:
+        ENVIRONMENT
     threads: settings.runtime.threads
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        script=script("prepare_train"),
+    params:
+        reads=reads("prepare_train"),
     message:
         "Prepare the training examples."
     shell:
-        "{PYTHON} {SCRIPTS}/prepare_train.py {HYDRA} runtime.threads={threads} job.log={log}"
+        "{resources.script} runtime.threads={threads} job.log={log}"
 
 
 rule prepare_targets:
     input:
         # Only a predicted label needs the checkpoints; it must be the same for all of them.
-        [layout.checkpoint(checkpoint) for checkpoint in CHECKPOINTS] if settings.targets.output == "predicted" else [],
+        [layout.checkpoint(checkpoint) for checkpoint in CHECKPOINTS]
+        if settings.targets.output == "predicted"
+        else [],
     output:
         layout.targets,
     log:
         log_of("prepare_targets"),
     benchmark:
         benchmark_of("prepare_targets")
-    params:
-        reads=reads("prepare_targets"),
+    conda:
+        ENVIRONMENT
     threads: settings.runtime.threads
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        script=script("prepare_targets"),
+    params:
+        reads=reads("prepare_targets"),
     message:
         "Prepare the targets."
     shell:
-        "{PYTHON} {SCRIPTS}/prepare_targets.py {HYDRA} runtime.threads={threads} job.log={log}"
+        "{resources.script} runtime.threads={threads} job.log={log}"

@@ -1,24 +1,6 @@
 # The linear datamodeling score: subsets, retrained models, the table.
 
 
-def evaluation_inputs():
-    """Masks and outputs: made here, or the user's own files."""
-    if settings.evaluation.source == "files":
-        return {"masks": settings.evaluation.masks, "outputs": settings.evaluation.outputs}
-    return {
-        "masks": [layout.subsets(batch) for batch in BATCHES],
-        "outputs": [layout.retrained_outputs(retrain, batch) for retrain in RETRAINS for batch in BATCHES],
-    }
-
-
-def subset_range(wildcards):
-    """First and last index of the subsets in a batch."""
-    chosen = batch_indices(
-        settings.evaluation.subsets, settings.evaluation.models_per_batch, int(wildcards.batch)
-    )
-    return chosen.start, chosen.stop
-
-
 if settings.evaluation.source == "retrain":
 
     rule subsets:
@@ -28,17 +10,20 @@ if settings.evaluation.source == "retrain":
             log_of("subsets/{batch}"),
         benchmark:
             benchmark_of("subsets/{batch}")
-        params:
-            reads=reads("subsets"),
-            subsets=subset_range,
+        conda:
+            ENVIRONMENT
         threads: 1
         resources:
             mem_mb=settings.runtime.memory_mb,
             runtime=settings.runtime.minutes,
+            script=script("subsets"),
+        params:
+            reads=reads("subsets"),
+            subsets=subset_range,
         message:
             "Draw batch {wildcards.batch} of the evaluation subsets."
         shell:
-            "{PYTHON} {SCRIPTS}/subsets.py {HYDRA} job.log={log} job.batch={wildcards.batch}"
+            "{resources.script} job.log={log} job.batch={wildcards.batch}"
 
     rule retrain:
         input:
@@ -50,16 +35,19 @@ if settings.evaluation.source == "retrain":
             log_of("retrain/{retrain}.{batch}"),
         benchmark:
             benchmark_of("retrain/{retrain}.{batch}")
-        params:
-            reads=reads("retrain"),
+        conda:
+            ENVIRONMENT
         threads: settings.runtime.threads
         resources:
             mem_mb=settings.runtime.memory_mb,
             runtime=settings.runtime.minutes,
+            script=script("retrain"),
+        params:
+            reads=reads("retrain"),
         message:
             "Retrain models on batch {wildcards.batch} of the subsets, run {wildcards.retrain}."
         shell:
-            "{PYTHON} {SCRIPTS}/retrain.py {HYDRA} runtime.threads={threads} job.log={log}"
+            "{resources.script} runtime.threads={threads} job.log={log}"
             " job.retrain={wildcards.retrain} job.batch={wildcards.batch}"
 
     rule retrained_outputs:
@@ -72,16 +60,19 @@ if settings.evaluation.source == "retrain":
             log_of("retrained_outputs/{retrain}.{batch}"),
         benchmark:
             benchmark_of("retrained_outputs/{retrain}.{batch}")
-        params:
-            reads=reads("retrained_outputs"),
+        conda:
+            ENVIRONMENT
         threads: settings.runtime.threads
         resources:
             mem_mb=settings.runtime.memory_mb,
             runtime=settings.runtime.minutes,
+            script=script("retrained_outputs"),
+        params:
+            reads=reads("retrained_outputs"),
         message:
             "Outputs of the models retrained on batch {wildcards.batch}, run {wildcards.retrain}."
         shell:
-            "{PYTHON} {SCRIPTS}/retrained_outputs.py {HYDRA} runtime.threads={threads} job.log={log}"
+            "{resources.script} runtime.threads={threads} job.log={log}"
             " job.retrain={wildcards.retrain} job.batch={wildcards.batch}"
 
 
@@ -99,13 +90,16 @@ if EVALUATED:
             log_of("evaluate"),
         benchmark:
             benchmark_of("evaluate")
-        params:
-            reads=reads("evaluate"),
+        conda:
+            ENVIRONMENT
         threads: settings.runtime.threads
         resources:
             mem_mb=settings.runtime.memory_mb,
             runtime=settings.runtime.minutes,
+            script=script("evaluate"),
+        params:
+            reads=reads("evaluate"),
         message:
             "Evaluate the linear datamodeling score."
         shell:
-            "{PYTHON} {SCRIPTS}/evaluate.py {HYDRA} runtime.threads={threads} job.log={log}"
+            "{resources.script} runtime.threads={threads} job.log={log}"

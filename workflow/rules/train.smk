@@ -12,23 +12,28 @@ if settings.checkpoints.files is None:
             log_of("train_checkpoint/{checkpoint}"),
         benchmark:
             benchmark_of("train_checkpoint/{checkpoint}")
-        params:
-            reads=reads("train_checkpoint"),
+        conda:
+            ENVIRONMENT
         threads: settings.runtime.threads
         resources:
             mem_mb=settings.runtime.memory_mb,
             runtime=settings.runtime.minutes,
+            script=script("train_checkpoint"),
+        params:
+            reads=reads("train_checkpoint"),
         message:
             "Train checkpoint {wildcards.checkpoint} of {TOTAL}."
         shell:
-            "{PYTHON} {SCRIPTS}/train_checkpoint.py {HYDRA} runtime.threads={threads} job.log={log}"
+            "{resources.script} runtime.threads={threads} job.log={log}"
             " job.checkpoint={wildcards.checkpoint}"
 
 else:
 
     rule import_checkpoint:
         input:
-            weights=lambda wildcards: settings.checkpoints.files[int(wildcards.checkpoint)],
+            weights=lambda wildcards: settings.checkpoints.files[
+                int(wildcards.checkpoint)
+            ],
             masks=[settings.checkpoints.masks] if settings.checkpoints.masks else [],
         output:
             weights=layout.checkpoint("{checkpoint}"),
@@ -37,13 +42,16 @@ else:
             log_of("import_checkpoint/{checkpoint}"),
         benchmark:
             benchmark_of("import_checkpoint/{checkpoint}")
-        params:
-            reads=reads("import_checkpoint"),
+        conda:
+            ENVIRONMENT
         threads: 1
         resources:
             mem_mb=settings.runtime.memory_mb,
             runtime=settings.runtime.minutes,
+            script=script("import_checkpoint"),
+        params:
+            reads=reads("import_checkpoint"),
         message:
             "Check checkpoint {wildcards.checkpoint}: {input.weights}."
         shell:
-            "{PYTHON} {SCRIPTS}/import_checkpoint.py {HYDRA} job.log={log} job.checkpoint={wildcards.checkpoint}"
+            "{resources.script} job.log={log} job.checkpoint={wildcards.checkpoint}"

@@ -58,7 +58,9 @@ def compose_config(experiment: str, overrides: Sequence[str] = (), config_dirs: 
         with initialize_config_dir(str(CONFIG_ROOT), version_base="1.3"):
             return checked(compose("config", overrides=arguments))
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"The configuration of experiment '{experiment}' cannot be composed: {_sentence(error)}") from error
+        raise ConfigError(
+            f"The configuration of experiment '{experiment}' cannot be composed: {_sentence(error)}"
+        ) from error
 
 
 def _sentence(error: BaseException) -> str:
@@ -93,7 +95,11 @@ def sentences(error: ValidationError) -> list[str]:
         message = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             message = "there is no such setting"
-        given = "" if isinstance(problem["input"], dict) or "Value error" in problem["msg"] else f" (given: {problem['input']!r})"
+        given = (
+            ""
+            if isinstance(problem["input"], dict) or "Value error" in problem["msg"]
+            else f" (given: {problem['input']!r})"
+        )
         lines.append(f"  {where}: {message}{given}")
     return lines
 

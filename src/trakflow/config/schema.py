@@ -8,7 +8,17 @@ import importlib.util
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    model_validator,
+)
 
 
 def _check_component(value: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +116,7 @@ class Training(Section):
 
 
 class Targets(Section):
-    """Which output of the model is attributed at a target: that of its true label, the predicted one, or a chosen label."""
+    """Whose output is attributed at a target: the true label's, the predicted one's, or a chosen label's."""
 
     output: Literal["true_label", "predicted"] | NonNegativeInt = "true_label"
 
@@ -128,7 +138,9 @@ class Sketch(Section):
         if self.name != "sjlt" and self.nonzeros is not None:
             raise ValueError(f"nonzeros is a setting of sketch=sjlt; sketch={self.name} has none")
         if self.name == "sjlt" and self.k is not None and self.k % (self.nonzeros or 1):
-            raise ValueError(f"k={self.k} must be a multiple of nonzeros={self.nonzeros}: each nonzero has its own block of k")
+            raise ValueError(
+                f"k={self.k} must be a multiple of nonzeros={self.nonzeros}: each nonzero has its own block of k"
+            )
         return self
 
 
@@ -240,10 +252,13 @@ class Config(Section):
     def _sizes_fit(self) -> "Config":
         size, classes = self.data.train_size, self.data.num_classes
         if self.shards > size:
-            raise ValueError(f"shards={self.shards} is more than data.train_size={size}; a shard holds at least one example")
+            raise ValueError(
+                f"shards={self.shards} is more than data.train_size={size}; a shard holds at least one example"
+            )
         if self.solver.ridge == 0 and self.sketch.k is not None and self.sketch.k >= size:
             raise ValueError(
-                f"solver.ridge=0 needs sketch.k={self.sketch.k} to be smaller than data.train_size={size}, or the system has no unique "
+                f"solver.ridge=0 needs sketch.k={self.sketch.k} to be smaller than data.train_size={size}, or the "
+                "system has no unique "
                 "solution; choose a smaller k, or solver.ridge=auto or a positive number"
             )
         if self.evaluation.source != "none" and not self.scores.dense:
@@ -253,13 +268,17 @@ class Config(Section):
         if isinstance(self.targets.output, int) and (classes is None or self.targets.output >= classes):
             raise ValueError(f"targets.output={self.targets.output} is no label: data.num_classes is {classes}")
         if self.figures.shown_target >= self.data.target_count:
-            raise ValueError(f"figures.shown_target={self.figures.shown_target} but data.target_count={self.data.target_count}")
+            raise ValueError(
+                f"figures.shown_target={self.figures.shown_target} but data.target_count={self.data.target_count}"
+            )
         self._subsets_exist()
         return self
 
     def _subsets_exist(self) -> None:
         size = self.data.train_size
-        wanted = [("evaluation.subsets", self.evaluation.subsets, self.evaluation.fraction)] * (self.evaluation.source == "retrain")
+        wanted = [("evaluation.subsets", self.evaluation.subsets, self.evaluation.fraction)] * (
+            self.evaluation.source == "retrain"
+        )
         if self.checkpoints.files is None and self.checkpoints.trained_on == "halves":
             wanted.append(("checkpoints.count", self.checkpoints.total, self.checkpoints.fraction))
         for name, count, fraction in wanted:
@@ -268,7 +287,8 @@ class Config(Section):
                 raise ValueError(f"a part of {fraction:g} of data.train_size={size} examples is empty or everything")
             if count > math.comb(size, chosen):
                 raise ValueError(
-                    f"{name}={count} is more than the {math.comb(size, chosen)} subsets of {chosen} out of {size} examples that exist"
+                    f"{name}={count} is more than the {math.comb(size, chosen)} subsets of {chosen} out of {size} "
+                    "examples that exist"
                 )
 
     @property

@@ -14,8 +14,8 @@ class Choice(Section):
     """Which experiment, how it is varied, and where the user's own configuration lies."""
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "digits"
-    overrides: list[str] = []
-    config_dirs: list[str] = []
+    overrides: list[str] = Field(default_factory=list)
+    config_dirs: list[str] = Field(default_factory=list)
 
 
 def check_snakemake_config(config: Mapping[str, Any]) -> Choice:
@@ -28,6 +28,6 @@ def check_snakemake_config(config: Mapping[str, Any]) -> Choice:
         return Choice.model_validate(dict(config))
     except ValidationError as error:
         raise ConfigError(
-            "Snakemake's config takes experiment (a name), overrides (a list of Hydra overrides) and config_dirs (a list of folders):\n"
-            + "\n".join(sentences(error))
+            "Snakemake's config takes experiment (a name), overrides (a list of Hydra overrides) and config_dirs (a "
+            "list of folders):\n" + "\n".join(sentences(error))
         ) from None

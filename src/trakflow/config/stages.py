@@ -1,4 +1,4 @@
-"""What each stage reads of the configuration: the params of its rule and the fingerprint in its files are the same thing.
+"""What each stage reads of the configuration: the params of its rule, and the fingerprint in its files.
 
 A changed setting makes exactly the stages run again that read it. `VERSIONS` is part of it: raise a stage's number when
 its code changes what it writes, and everything made by the old code is made again.
@@ -17,7 +17,7 @@ VERSIONS = {
     "featurize": 1,
     "featurize_targets": 1,
     "finalize": 1,
-    "choose_ridge": 1,
+    "choose_ridge": 2,
     "score": 1,
     "subsets": 1,
     "retrain": 1,
@@ -85,7 +85,12 @@ def _subsets(config: Config) -> dict[str, Any]:
 
 def _evaluate(config: Config) -> dict[str, Any]:
     settings = config.evaluation
-    reads = {"seed": config.seed, "bootstrap": settings.bootstrap, "confidence": settings.confidence, "counts": config.counts_evaluated}
+    reads = {
+        "seed": config.seed,
+        "bootstrap": settings.bootstrap,
+        "confidence": settings.confidence,
+        "counts": config.counts_evaluated,
+    }
     if settings.source == "files":
         return {**reads, "masks": settings.masks, "outputs": settings.outputs}
     return {**reads, "subsets": settings.subsets, "retrains": settings.retrains}

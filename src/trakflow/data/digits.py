@@ -13,7 +13,9 @@ def _part(indices: np.ndarray) -> Examples:
 
     bunch = load_digits()
     images = (bunch.images[indices, None] / 16).astype(np.float32)
-    return Examples({"inputs": images, "labels": bunch.target[indices].astype(np.int64)}, [f"digit-{index}" for index in indices])
+    return Examples(
+        {"inputs": images, "labels": bunch.target[indices].astype(np.int64)}, [f"digit-{index}" for index in indices]
+    )
 
 
 def _split() -> tuple[np.ndarray, np.ndarray]:

@@ -118,7 +118,9 @@ def read_ids(file: ArrayFile) -> list[str]:
     return [bytes(row).rstrip(b"\0").decode() for row in matrix]
 
 
-def read_arrays(file: ArrayFile, indices: Int[np.ndarray, " chosen"] | None = None) -> dict[str, Shaped[np.ndarray, "rows ..."]]:
+def read_arrays(
+    file: ArrayFile, indices: Int[np.ndarray, " chosen"] | None = None
+) -> dict[str, Shaped[np.ndarray, "rows ..."]]:
     """Return every array but the ids, or only the chosen rows."""
     names: Iterable[str] = (name for name in file.names if name != "ids")
     arrays = {name: file.read(name) for name in names}

@@ -61,7 +61,9 @@ def _part(part: str, size: int, folder: str | None, cache: str) -> Examples:
         raise DataError(f"{size} images were asked for, but this part of Fashion-MNIST has {len(labels)}.")
     chosen = generator("fashion_mnist", part).permutation(len(labels))[:size]
     inputs = images[chosen, None].astype(np.float32) / 255
-    return Examples({"inputs": inputs, "labels": labels[chosen].astype(np.int64)}, [f"{part}-{index}" for index in chosen])
+    return Examples(
+        {"inputs": inputs, "labels": labels[chosen].astype(np.int64)}, [f"{part}-{index}" for index in chosen]
+    )
 
 
 def _read_idx(path: Path) -> np.ndarray:
@@ -71,7 +73,10 @@ def _read_idx(path: Path) -> np.ndarray:
     except (OSError, EOFError) as error:
         raise DataError(f"{path} is not a readable gzip file ({error}); delete it to have it fetched again.") from error
     if hashlib.sha256(raw).hexdigest() != CHECKSUMS[path.name]:
-        raise DataError(f"{path} does not hold the published Fashion-MNIST data (sha256 differs); delete it to have it fetched again.")
+        raise DataError(
+            f"{path} does not hold the published Fashion-MNIST data (sha256 differs); delete it to have it fetched "
+            "again."
+        )
     dimensions = raw[3]
     shape = np.frombuffer(raw, dtype=">u4", count=dimensions, offset=4)
     return np.frombuffer(raw, dtype=np.uint8, offset=4 + 4 * dimensions).reshape(shape.astype(int))
@@ -85,7 +90,9 @@ def find_file(name: str, folder: str | None, cache: str) -> Path:
     """
     if folder is not None:
         if not (Path(folder) / name).is_file():
-            raise DataError(f"{folder} holds no {name}; correct data's `folder`, or set it to null to have the file fetched.")
+            raise DataError(
+                f"{folder} holds no {name}; correct data's `folder`, or set it to null to have the file fetched."
+            )
         return Path(folder) / name
     for place in (SYSTEM_FOLDER, Path(cache)):
         if (place / name).is_file():
@@ -99,7 +106,8 @@ def find_file(name: str, folder: str | None, cache: str) -> Path:
         else:
             return Path(cache) / name
     raise DataError(
-        f"Fashion-MNIST's {name} could not be had ({'; '.join(failures)}). Install Debian's package {DEBIAN_PACKAGE}, or "
+        f"Fashion-MNIST's {name} could not be had ({'; '.join(failures)}). Install Debian's package "
+        f"{DEBIAN_PACKAGE}, or "
         "download the four .gz files and name their folder with data.train.folder and data.targets.folder."
     )
 
@@ -117,7 +125,10 @@ def _from_debian(name: str, cache: Path) -> None:
 def _from_archive(name: str, cache: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
         downloaded = Path(folder) / name
-        with urllib.request.urlopen(f"{OFFICIAL_ARCHIVE}/{name}", timeout=60) as response, downloaded.open("wb") as file:
+        with (
+            urllib.request.urlopen(f"{OFFICIAL_ARCHIVE}/{name}", timeout=60) as response,
+            downloaded.open("wb") as file,
+        ):
             shutil.copyfileobj(response, file)
         _keep(downloaded, cache / name)
 

@@ -20,7 +20,9 @@ class Interval:
     high: float
 
 
-def predicted_outputs(scores: Float[np.ndarray, "n m"], masks: Bool[np.ndarray, "subsets n"]) -> Float64[np.ndarray, "subsets m"]:
+def predicted_outputs(
+    scores: Float[np.ndarray, "n m"], masks: Bool[np.ndarray, "subsets n"]
+) -> Float64[np.ndarray, "subsets m"]:
     """Sum the scores of the examples in each subset: the additive prediction of each output, up to a constant."""
     return masks.astype(np.float64) @ scores.astype(np.float64)
 
@@ -64,7 +66,7 @@ def lds_interval(
 def noise_ceiling(outputs: Float[np.ndarray, "retrains subsets m"]) -> float:
     """Return the largest LDS that a perfect attribution could expect, given the noise of retraining.
 
-    The square root of the reliability of the mean over R retrains: Spearman-Brown on the mean pairwise rank correlation r,
+    The square root of the reliability of the mean over R retrains: Spearman-Brown on the mean pairwise correlation r,
     R r / (1 + (R - 1) r).
 
     Returns:
@@ -91,11 +93,15 @@ def check_evaluation(masks: np.ndarray, outputs: np.ndarray, n: int, m: int) -> 
         DataError: A shape or a value does not fit.
     """
     if masks.ndim != 2 or masks.shape[1] != n:
-        raise DataError(f"Subset masks have shape {masks.shape}; expected (subsets, {n}), one column a training example.")
+        raise DataError(
+            f"Subset masks have shape {masks.shape}; expected (subsets, {n}), one column a training example."
+        )
     if not np.isin(masks, (0, 1)).all():
         raise DataError("Subset masks hold values other than 0 and 1.")
     if outputs.ndim != 3 or outputs.shape[1:] != (masks.shape[0], m):
-        raise DataError(f"Retrained outputs have shape {outputs.shape}; expected (retrains, {masks.shape[0]} subsets, {m} targets).")
+        raise DataError(
+            f"Retrained outputs have shape {outputs.shape}; expected (retrains, {masks.shape[0]} subsets, {m} targets)."
+        )
     if not np.isfinite(outputs).all():
         raise DataError("Retrained outputs hold NaN or Inf; leave those subsets out of masks and outputs.")
     if masks.shape[0] < 3:

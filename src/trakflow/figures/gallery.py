@@ -31,7 +31,13 @@ def gallery(table: pd.DataFrame, train: np.ndarray, targets: np.ndarray, class_n
         rows = table[table["target"] == target]
         first = rows.iloc[0]
         axes = figure.add_subplot(grid[row, 0])
-        _show(axes, targets[target], first["target_id"], f"{name(first, 'attributed_label')}\n{first['target_id']}", "target")
+        _show(
+            axes,
+            targets[target],
+            first["target_id"],
+            f"{name(first, 'attributed_label')}\n{first['target_id']}",
+            "target",
+        )
         for _, example in rows.iterrows():
             direction = str(example["direction"])
             column = (1 if direction == "helpful" else 2 + per_side) + int(example["rank"])
@@ -40,10 +46,13 @@ def gallery(table: pd.DataFrame, train: np.ndarray, targets: np.ndarray, class_n
             _show(axes, train[example["train_index"]], example["train_id"], title, direction)
     helpful = (1 + gap + per_side / 2) / sum(widths)
     harmful = (1 + 2 * gap + 1.5 * per_side) / sum(widths)
-    for x, text, kind in ((0.5 / sum(widths), "target", "target"), (helpful, "most helpful (label, score)", "helpful"),
-                          (harmful, "most harmful (label, score)", "harmful")):
+    for x, text, kind in (
+        (0.5 / sum(widths), "target", "target"),
+        (helpful, "most helpful (label, score)", "helpful"),
+        (harmful, "most harmful (label, score)", "harmful"),
+    ):
         figure.text(x, 0.995, text, ha="center", va="top", color=COLOURS[kind], weight="bold")
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - 0.28 / figure.get_figheight()))
+    figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.28 / figure.get_figheight()))
     return figure
 
 

@@ -17,7 +17,8 @@ def lds_vs_checkpoints(table: pd.DataFrame, confidence: float) -> Figure:
     figure, axes = plt.subplots(figsize=(4.6, 3.2))
     for method, rows in table.groupby("method", sort=False):
         errors = [rows["lds"] - rows["ci_low"], rows["ci_high"] - rows["lds"]]
-        label = f"{str(method).upper()}, {rows['sketch'].iloc[0]} k={rows['k'].iloc[0]}\n({confidence:.0%} bootstrap interval)"
+        what = f"{str(method).upper()}, {rows['sketch'].iloc[0]} k={rows['k'].iloc[0]}"
+        label = f"{what}\n({confidence:.0%} bootstrap interval)"
         axes.errorbar(rows["checkpoints"], rows["lds"], yerr=errors, marker="o", capsize=3, label=label)
     ceiling = table["ceiling"].iloc[0]
     if pd.notna(ceiling):

@@ -16,7 +16,16 @@ def predicted_vs_actual(table: pd.DataFrame, target: str, correlation: float) ->
     figure, axes = plt.subplots(figsize=(4.2, 3.4))
     errors = table["actual_sd"] if table["actual_sd"].notna().all() else None
     kept = f"mean of retrains, bars: ±1 standard deviation\n{len(table)} subsets, Spearman {correlation:.2f}"
-    axes.errorbar(table["predicted"], table["actual"], yerr=errors, fmt="o", markersize=3.5, elinewidth=0.6, alpha=0.75, label=kept)
+    axes.errorbar(
+        table["predicted"],
+        table["actual"],
+        yerr=errors,
+        fmt="o",
+        markersize=3.5,
+        elinewidth=0.6,
+        alpha=0.75,
+        label=kept,
+    )
     axes.set_xlabel("predicted: sum of scores over the subset")
     axes.set_ylabel("actual output f(z) of retrained models\n(log-odds for classification)")
     axes.set_title(f"Target {target}")

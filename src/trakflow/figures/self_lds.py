@@ -11,17 +11,19 @@ def self_lds(table: pd.DataFrame, chosen: float, checkpoints: int) -> Figure:
     """Draw the self-LDS against the ridge.
 
     Args:
-        table: Columns ridge (in units of the mean diagonal) and self_lds.
+        table: Columns ridge (in units of the mean diagonal), self_lds and standard_error.
         chosen: The ridge in use.
         checkpoints: How many checkpoints predicted each other.
     """
     figure, axes = plt.subplots(figsize=(4.4, 3.0))
-    axes.plot(table["ridge"], table["self_lds"], marker="o", markersize=3, label=f"self-LDS, {checkpoints} checkpoints")
+    label = f"self-LDS, {checkpoints} checkpoints\n(bars: ±1 standard error over targets)"
+    errors = table["standard_error"]
+    axes.errorbar(table["ridge"], table["self_lds"], yerr=errors, marker="o", markersize=3, capsize=2, label=label)
     axes.axvline(chosen, color=GREY, linestyle="--", label=f"chosen: {chosen:.3g}")
     axes.set_xscale("log")
     axes.set_xlabel("ridge λ (multiple of the Gram matrix's mean diagonal)")
     axes.set_ylabel("self-LDS (mean Spearman\ncorrelation over checkpoints)")
-    axes.legend(loc="best")
+    axes.legend(loc="upper right")
     return figure
 
 

@@ -1,6 +1,7 @@
 """A multilayer perceptron."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ class MLP(nn.Module):
         super().__init__()
         sizes = [inputs, *widths, outputs]
         layers: list[nn.Module] = [nn.Flatten()]
-        for position, (incoming, outgoing) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for position, (incoming, outgoing) in enumerate(pairwise(sizes)):
             if position:
                 layers.append(nn.ReLU())
             layers.append(nn.Linear(incoming, outgoing))

@@ -36,19 +36,23 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"Checkpoint {path} does not exist (looked from {Path.cwd()}); correct checkpoints.files.")
+        raise CheckpointError(
+            f"Checkpoint {path} does not exist (looked from {Path.cwd()}); correct checkpoints.files."
+        )
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"Checkpoint {path} is damaged or holds more than tensors, and trakflow never runs the code in a pickle. Save "
+            f"Checkpoint {path} is damaged or holds more than tensors, and trakflow never runs the code in a "
+            "pickle. Save "
             "`model.state_dict()` alone, by torch.save or as .safetensors."
         ) from error
     except (OSError, RuntimeError, EOFError, SafetensorError, ValueError, KeyError) as error:
         raise CheckpointError(
-            f"Checkpoint {path} cannot be read: it is truncated or not a checkpoint ({' '.join(str(error).split())[:200]}). "
+            f"Checkpoint {path} cannot be read: it is truncated or not a checkpoint "
+            f"({' '.join(str(error).split())[:200]}). "
             "Copy or save it again."
         ) from error
 
@@ -62,7 +66,8 @@ def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
         if value and all(isinstance(item, Tensor) for item in value.values()):
             return dict(value)
     raise CheckpointError(
-        f"Checkpoint {path} holds no state dict: expected a mapping of names to tensors, or one under {', '.join(WRAPPERS)}."
+        f"Checkpoint {path} holds no state dict: expected a mapping of names to tensors, or one under "
+        f"{', '.join(WRAPPERS)}."
     )
 
 
@@ -87,5 +92,7 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> 
         raise CheckpointError(f"{origin} is of another architecture than `model`: {shown}.")
     for name, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CheckpointError(f"{origin} holds NaN or Inf in '{name}'; choose a checkpoint from before training diverged.")
+            raise CheckpointError(
+                f"{origin} holds NaN or Inf in '{name}'; choose a checkpoint from before training diverged."
+            )
     model.load_state_dict(state)

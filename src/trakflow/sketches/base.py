@@ -28,7 +28,11 @@ class SketchedBatch:
 
     def finite_rows(self) -> Tensor:
         """Which examples have only finite values (batch, bool)."""
-        finite = torch.isfinite(self.features).all(dim=1) & torch.isfinite(self.outputs) & torch.isfinite(self.loss_gradients)
+        finite = (
+            torch.isfinite(self.features).all(dim=1)
+            & torch.isfinite(self.outputs)
+            & torch.isfinite(self.loss_gradients)
+        )
         return finite if self.curvatures is None else finite & torch.isfinite(self.curvatures)
 
 

@@ -15,7 +15,9 @@ from trakflow.sketches.sjlt import SparseProjection
 from trakflow.tasks.base import Task
 
 
-def build_sketch(settings: SketchSettings, model: nn.Module, task: Task, seed: int, checkpoint: int, device: str) -> Sketch:
+def build_sketch(
+    settings: SketchSettings, model: nn.Module, task: Task, seed: int, checkpoint: int, device: str
+) -> Sketch:
     """Make the sketch of one checkpoint; every checkpoint has its own random matrix.
 
     Args:

@@ -26,13 +26,12 @@ def require_fast_jl(device: torch.device | str) -> Any:
     """
     other = "use sketch=rademacher (a dense matrix on any device) or sketch=sjlt"
     if torch.device(device).type != "cuda" or not torch.cuda.is_available():
-        raise DeviceError(
-            f"sketch=fast_jl is a CUDA kernel, but runtime.device is {device} and "
-            f"{'a GPU is there: set runtime.device=cuda' if torch.cuda.is_available() else 'no NVIDIA GPU is visible'}; or {other}."
-        )
+        found = "one is there: set runtime.device=cuda" if torch.cuda.is_available() else "no NVIDIA GPU is visible"
+        raise DeviceError(f"sketch=fast_jl is a CUDA kernel, but runtime.device is {device} and {found}; or {other}.")
     if importlib.util.find_spec("fast_jl") is None:
         raise DeviceError(
-            "sketch=fast_jl needs the package fast_jl, which is not installed: `pip install --no-build-isolation fast_jl` with a "
+            "sketch=fast_jl needs the package fast_jl, which is not installed: `pip install --no-build-isolation "
+            "fast_jl` with a "
             f"CUDA 11 or 12 toolchain; or {other}."
         )
     import fast_jl

@@ -23,7 +23,9 @@ class SparseProjection(Projection):
         device: Where gradients will be.
     """
 
-    def __init__(self, sizes: Mapping[str, int], k: int, seed: int, nonzeros: int = 1, device: torch.device | str = "cpu"):
+    def __init__(
+        self, sizes: Mapping[str, int], k: int, seed: int, nonzeros: int = 1, device: torch.device | str = "cpu"
+    ):
         self.k = k
         self._sizes = dict(sizes)
         self._seed = seed

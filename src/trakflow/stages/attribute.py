@@ -15,7 +15,7 @@ from trakflow.errors import NumericalError, StoreError
 from trakflow.features import FeatureSet
 from trakflow.kernel import Kernel, factorize, gram, outer_gram
 from trakflow.layout import METHOD, Layout
-from trakflow.ridge import self_lds_curve
+from trakflow.ridge import self_lds_by_target
 from trakflow.scoring import CheckpointParts, score_blocks
 from trakflow.stages.common import content, provenance
 from trakflow.stages.runner import require
@@ -39,7 +39,9 @@ def finalize(config: Config, layout: Layout) -> None:
     if features.k > features.n:
         kernel = factorize(outer_gram(features.rows, features.n), "examples")
     elif all(file.provenance["gram_weights"] == config.solver.weights for file in features.files):
-        kernel = factorize(sum((torch.from_numpy(file.read("gram")) for file in features.files), torch.zeros(())), "features")
+        kernel = factorize(
+            sum((torch.from_numpy(file.read("gram")) for file in features.files), torch.zeros(())), "features"
+        )
     else:
         kernel = factorize(gram(features.rows(), features.k), "features")
     arrays = {"eigenvalues": kernel.eigenvalues.numpy(), "eigenvectors": kernel.eigenvectors.numpy()}
@@ -50,7 +52,8 @@ def finalize(config: Config, layout: Layout) -> None:
 def _require_nonzero_weights(features: FeatureSet) -> None:
     if features.weighted and not any((file.read("curvatures") > 0).any() for file in features.files):
         raise NumericalError(
-            "The curvature weight W = d2loss/df2 is zero for every training example, so it cannot weight the Gram matrix; set solver.weights=off."
+            "The curvature weight W = d2loss/df2 is zero for every training example, so it cannot weight the Gram "
+            "matrix; set solver.weights=off."
         )
 
 
@@ -67,9 +70,12 @@ def load_kernel(layout: Layout, checkpoint: int, features: FeatureSet) -> Kernel
     file = ArrayFile(layout.kernel(checkpoint))
     if file.provenance["features"] != _identity(features):
         raise StoreError(
-            f"{file.path} was made from other features than those in {features.files[0].path.parent}. Delete it and run the same command again."
+            f"{file.path} was made from other features than those in {features.files[0].path.parent}. Delete it and "
+            "run the same command again."
         )
-    return Kernel(torch.from_numpy(file.read("eigenvalues")), torch.from_numpy(file.read("eigenvectors")), file.provenance["side"])
+    return Kernel(
+        torch.from_numpy(file.read("eigenvalues")), torch.from_numpy(file.read("eigenvectors")), file.provenance["side"]
+    )
 
 
 def load_parts(config: Config, layout: Layout, checkpoint: int, ridge: tuple[float, str] | None) -> CheckpointParts:
@@ -83,8 +89,10 @@ def load_parts(config: Config, layout: Layout, checkpoint: int, ridge: tuple[flo
     for key in ("checkpoint_content", "k"):
         if targets.provenance[key] != features.provenance[key]:
             raise StoreError(
-                f"{targets.path} and {features.files[0].path} do not belong together: '{key}' is {targets.provenance[key]!r} in the former and "
-                f"{features.provenance[key]!r} in the latter. Delete the one that is out of date and run the same command again."
+                f"{targets.path} and {features.files[0].path} do not belong together: '{key}' is "
+                f"{targets.provenance[key]!r} in the former and "
+                f"{features.provenance[key]!r} in the latter. Delete the one that is out of date and run the same "
+                "command again."
             )
     kernel = load_kernel(layout, checkpoint, features)
     absolute = kernel.ridge(*ridge) if ridge is not None else float("nan")
@@ -108,12 +116,17 @@ def _by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
     grid = config.solver.ridge_grid
     ridges = np.geomspace(grid.low, grid.high, grid.points)
     numbers = range(count)
-    curve = self_lds_curve(
+    by_target = self_lds_by_target(
         [partial(load_parts, config, layout, number, None) for number in numbers],
         np.stack([np.load(layout.checkpoint_mask(number)) for number in numbers]),
         np.stack([features_of(config, layout, number).loss_gradients() for number in numbers]),
         np.stack([ArrayFile(layout.target_features(number)).read("outputs") for number in numbers]),
         ridges.tolist(),
+    )
+    curve = by_target.mean(axis=1)
+    # Over targets; what more checkpoints would change is not in it.
+    errors = (
+        by_target.std(axis=1, ddof=1) / np.sqrt(by_target.shape[1]) if by_target.shape[1] > 1 else np.zeros_like(curve)
     )
     best = int(np.argmax(curve))
     return {
@@ -122,13 +135,14 @@ def _by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
         "unit": "relative",
         "self_lds": float(curve[best]),
         "at_edge_of_grid": best in (0, len(ridges) - 1),
-        "curve": {"ridge": ridges.tolist(), "self_lds": curve.tolist()},
+        "curve": {"ridge": ridges.tolist(), "self_lds": curve.tolist(), "standard_error": errors.tolist()},
     }
 
 
 def score(config: Config, layout: Layout) -> None:
-    """Write the scores of the first `job.count` checkpoints; those of all of them with provenance and top examples."""
-    count, total = require(config.job.count, "job.count"), config.checkpoints.total
+    """Write the scores of the first `job.count` checkpoints; for all (the default) also provenance and top examples."""
+    total = config.checkpoints.total
+    count = config.job.count or total
     ridge = read_json(layout.ridge(count))
     loaders = [partial(load_parts, config, layout, number, (ridge["value"], ridge["unit"])) for number in range(count)]
     n, m = config.data.train_size, config.data.target_count
@@ -177,7 +191,12 @@ def _git_sha() -> str | None:
     """Return the commit of this checkout of trakflow, or None where it is no git checkout."""
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True, timeout=10
+            ["git", "rev-parse", "HEAD"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
         )
     except (OSError, subprocess.SubprocessError):
         return None
@@ -187,4 +206,6 @@ def _git_sha() -> str | None:
 def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
-    return {"python": platform.python_version()} | {name: version(name) for name in ("trakflow", "torch", "numpy", "hydra-core")}
+    return {"python": platform.python_version()} | {
+        name: version(name) for name in ("trakflow", "torch", "numpy", "hydra-core")
+    }

@@ -48,7 +48,8 @@ def _own_mask(config: Config, checkpoint: int) -> np.ndarray:
     expected = (config.checkpoints.total, config.data.train_size)
     if masks.shape != expected or not np.isin(masks, (0, 1)).all():
         raise DataError(
-            f"checkpoints.masks must be an array of 0 and 1 of shape {expected}, one row a checkpoint; {config.checkpoints.masks} has shape "
+            f"checkpoints.masks must be an array of 0 and 1 of shape {expected}, one row a checkpoint; "
+            f"{config.checkpoints.masks} has shape "
             f"{masks.shape}."
         )
     return masks[checkpoint].astype(bool)

@@ -40,7 +40,9 @@ def make_task(config: Config) -> Task:
     """
     task = instantiate(config.task, "task")
     if not isinstance(task, Task):
-        raise ConfigError(f"`task` ({config.task['_target_']}) made a {type(task).__name__}; it must be a trakflow.tasks.base.Task.")
+        raise ConfigError(
+            f"`task` ({config.task['_target_']}) made a {type(task).__name__}; it must be a trakflow.tasks.base.Task."
+        )
     return task
 
 
@@ -50,7 +52,9 @@ def model_factory(config: Config) -> Callable[[], nn.Module]:
     def make() -> nn.Module:
         model = instantiate(config.model, "model")
         if not isinstance(model, nn.Module):
-            raise ConfigError(f"`model` ({config.model['_target_']}) made a {type(model).__name__}; it must be a torch.nn.Module.")
+            raise ConfigError(
+                f"`model` ({config.model['_target_']}) made a {type(model).__name__}; it must be a torch.nn.Module."
+            )
         return model
 
     return make
@@ -65,14 +69,16 @@ def device_of(config: Config) -> torch.device:
     try:
         device = torch.device(config.runtime.device)
     except RuntimeError as error:
-        raise DeviceError(f"runtime.device={config.runtime.device} is no device; use cpu, cuda or cuda:<number>.") from error
+        raise DeviceError(
+            f"runtime.device={config.runtime.device} is no device; use cpu, cuda or cuda:<number>."
+        ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError(f"runtime.device={device} but no NVIDIA GPU is visible; set runtime.device=cpu.")
     return device
 
 
 def load_model(config: Config, path: str) -> nn.Module:
-    """Make the model and load one of the workflow's checkpoints into it, on the configured device, in evaluation mode."""
+    """Return the model with one of the workflow's checkpoints, on the configured device, in evaluation mode."""
     model = make_model(model_factory(config), 0)
     load_weights(model, read_state(path), f"Checkpoint {path}")
     return model.to(device_of(config)).eval()
@@ -80,7 +86,10 @@ def load_model(config: Config, path: str) -> nn.Module:
 
 def tensors(file: ArrayFile, device: torch.device, rows: slice = slice(None)) -> dict[str, Tensor]:
     """Read examples as tensors, without their ids."""
-    return {name: torch.from_numpy(np.ascontiguousarray(array[rows])).to(device) for name, array in read_arrays(file).items()}
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(array[rows])).to(device)
+        for name, array in read_arrays(file).items()
+    }
 
 
 def target_tensors(file: ArrayFile, device: torch.device) -> dict[str, Tensor]:

@@ -49,7 +49,11 @@ def retrained_outputs(config: Config, layout: Layout) -> None:
     arrays = target_tensors(data, device_of(config))
     outputs = ensemble_outputs(model_factory(config), make_task(config), state, arrays, config.runtime.batch_size)
     facts = {"masks": models.provenance["masks"], "data_content": content(data)}
-    write_arrays(layout.retrained_outputs(number, batch), {"outputs": outputs.cpu().numpy()}, provenance(config, "retrained_outputs", **facts))
+    write_arrays(
+        layout.retrained_outputs(number, batch),
+        {"outputs": outputs.cpu().numpy()},
+        provenance(config, "retrained_outputs", **facts),
+    )
 
 
 def evaluation_data(config: Config, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
@@ -65,7 +69,10 @@ def evaluation_data(config: Config, layout: Layout) -> tuple[np.ndarray, np.ndar
         outputs = read_array(str(settings.outputs), "evaluation.outputs")
         outputs = outputs[None] if outputs.ndim == 2 else outputs
     else:
-        files = [ArrayFile(layout.subsets(batch)) for batch in range(batch_count(settings.subsets, settings.models_per_batch))]
+        files = [
+            ArrayFile(layout.subsets(batch))
+            for batch in range(batch_count(settings.subsets, settings.models_per_batch))
+        ]
         masks = np.concatenate([file.read("masks") for file in files])
         outputs = np.stack([_outputs(layout, number, files) for number in range(settings.retrains)])
     check_evaluation(masks, outputs, config.data.train_size, config.data.target_count)
@@ -77,7 +84,9 @@ def _outputs(layout: Layout, number: int, masks: list[ArrayFile]) -> np.ndarray:
     for batch, file in enumerate(masks):
         outputs = ArrayFile(layout.retrained_outputs(number, batch))
         if outputs.provenance["masks"] != content(file):
-            raise StoreError(f"{outputs.path} was made on other subsets than {file.path}. Delete it and run the same command again.")
+            raise StoreError(
+                f"{outputs.path} was made on other subsets than {file.path}. Delete it and run the same command again."
+            )
         parts.append(outputs.read("outputs"))
     return np.concatenate(parts)
 

@@ -22,7 +22,7 @@ from trakflow.tasks.base import Task
 
 
 def featurize(config: Config, layout: Layout) -> None:
-    """Write features, Q and W of one shard by one checkpoint, and the shard's Gram matrix where it has at least k rows."""
+    """Write one shard's features, Q and W by one checkpoint, and its Gram matrix where it has at least k rows."""
     checkpoint, shard = require(config.job.checkpoint, "job.checkpoint"), require(config.job.shard, "job.shard")
     start, stop = shard_range(config.data.train_size, config.shards, shard)
     data = ArrayFile(layout.train)
@@ -59,7 +59,9 @@ def featurize_targets(config: Config, layout: Layout) -> None:
     checkpoint = require(config.job.checkpoint, "job.checkpoint")
     data = ArrayFile(layout.targets)
     sketch = _sketch(config, layout, make_task(config), checkpoint)
-    found = sketch_all(sketch, target_tensors(data, device_of(config)), config.runtime.batch_size, 0, "featurize targets")
+    found = sketch_all(
+        sketch, target_tensors(data, device_of(config)), config.runtime.batch_size, 0, "featurize targets"
+    )
     facts = {
         "checkpoint": checkpoint,
         "checkpoint_content": file_hash(layout.checkpoint(checkpoint)),
@@ -75,7 +77,8 @@ def featurize_targets(config: Config, layout: Layout) -> None:
 def _require_curvature(config: Config, task: Task) -> None:
     if config.solver.weights == "on" and type(task).curvature is Task.curvature:
         raise ConfigError(
-            f"Task {type(task).__name__} defines no curvature W = d2loss/df2, by which the rows of the Gram matrix are weighted. Define "
+            f"Task {type(task).__name__} defines no curvature W = d2loss/df2, by which the rows of the Gram matrix "
+            "are weighted. Define "
             "`curvature` in the task, or set solver.weights=off."
         )
 
@@ -85,7 +88,9 @@ def _sketch(config: Config, layout: Layout, task: Task, checkpoint: int) -> Sket
     return build_sketch(config.sketch, model, task, config.seed, checkpoint, str(device_of(config)))
 
 
-def sketch_all(sketch: Sketch, arrays: Mapping[str, Tensor], batch_size: int, first: int, description: str) -> SketchedBatch:
+def sketch_all(
+    sketch: Sketch, arrays: Mapping[str, Tensor], batch_size: int, first: int, description: str
+) -> SketchedBatch:
     """Sketch all rows, a batch at a time, onto the CPU.
 
     Args:
@@ -118,7 +123,8 @@ def _batches(
         if bad:
             named = ", ".join(str(first + start + row) for row in bad[:5])
             raise NumericalError(
-                f"Gradients, outputs or weights of examples {named}{' and more' if len(bad) > 5 else ''} are NaN or Inf. Look at those "
+                f"Gradients, outputs or weights of examples {named}{' and more' if len(bad) > 5 else ''} are NaN or "
+                "Inf. Look at those "
                 "examples, and whether this checkpoint's training diverged."
             )
         curvatures = None if found.curvatures is None else found.curvatures.cpu()

@@ -33,7 +33,12 @@ def draw_predicted_vs_actual(config: Config, layout: Layout) -> None:
     actual = outputs[:, :, target]
     spread = actual.std(axis=0, ddof=1) if len(actual) > 1 else np.full(actual.shape[1], np.nan)
     predicted = predicted_outputs(np.asarray(scores), masks)
-    columns = {"subset": np.arange(len(masks)), "predicted": predicted[:, 0], "actual": actual.mean(axis=0), "actual_sd": spread}
+    columns = {
+        "subset": np.arange(len(masks)),
+        "predicted": predicted[:, 0],
+        "actual": actual.mean(axis=0),
+        "actual_sd": spread,
+    }
     table = pd.DataFrame(columns)
     correlation = rank_correlations(predicted, actual.mean(axis=0)[:, None])[0]
     name = read_ids(ArrayFile(layout.targets))[target]
@@ -49,7 +54,7 @@ def draw_self_lds(config: Config, layout: Layout) -> None:
         save_figure(self_lds(table, ridge["value"], ridge["checkpoints"]), table, layout, "self_lds")
         return
     reason = f"No self-LDS: the ridge is {ridge['value']:g} ({ridge['unit']}), {ridge['rule']}."
-    save_figure(no_self_lds(reason), pd.DataFrame(columns=["ridge", "self_lds"]), layout, "self_lds")
+    save_figure(no_self_lds(reason), pd.DataFrame(columns=["ridge", "self_lds", "standard_error"]), layout, "self_lds")
 
 
 def draw_gallery(config: Config, layout: Layout) -> None:
@@ -57,7 +62,9 @@ def draw_gallery(config: Config, layout: Layout) -> None:
     apply_style(config.figures)
     settings = config.figures
     table = pd.read_parquet(layout.score_topk)
-    chosen = np.linspace(0, config.data.target_count - 1, min(settings.gallery_targets, config.data.target_count)).astype(int)
+    chosen = np.linspace(
+        0, config.data.target_count - 1, min(settings.gallery_targets, config.data.target_count)
+    ).astype(int)
     table = table[table["target"].isin(chosen) & (table["rank"] <= settings.gallery_examples)].reset_index(drop=True)
     inputs = [ArrayFile(path).read("inputs") for path in (layout.train, layout.targets)]
     save_figure(gallery(table, inputs[0], inputs[1], config.data.class_names), table, layout, "gallery")

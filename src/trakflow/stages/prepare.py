@@ -22,7 +22,9 @@ def prepare_targets(config: Config, layout: Layout) -> None:
     examples = as_examples(instantiate(config.data.targets, "data.targets"))
     check_examples(examples, config.data.target_count, config.data.num_classes, "data.target_count")
     if config.targets.output != "true_label":
-        labels = _predicted(config, layout, examples) if config.targets.output == "predicted" else _chosen(config, examples)
+        labels = (
+            _predicted(config, layout, examples) if config.targets.output == "predicted" else _chosen(config, examples)
+        )
         examples = Examples({**examples.arrays, "attributed_labels": labels}, examples.ids)
     elif "labels" in examples.arrays:
         examples = Examples({**examples.arrays, "attributed_labels": examples.arrays["labels"]}, examples.ids)
@@ -36,7 +38,7 @@ def _chosen(config: Config, examples: Examples) -> np.ndarray:
 
 
 def _predicted(config: Config, layout: Layout, examples: Examples) -> np.ndarray:
-    """The label that most checkpoints predict (the lowest of equals): one label a target for all checkpoints and retrained models."""
+    """The label that most checkpoints predict (the lowest of equals), so that all models are asked about the same."""
     task, device = make_task(config), device_of(config)
     batch = {name: torch.from_numpy(array).to(device) for name, array in examples.arrays.items()}
     votes = []

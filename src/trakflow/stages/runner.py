@@ -20,7 +20,9 @@ log = logging.getLogger("trakflow")
 
 
 def run(stage: Stage) -> None:
-    """Compose the configuration from the command line by Hydra and call a stage; exit 1 with a sentence on an error of the user's.
+    """Compose the configuration from the command line by Hydra and call a stage.
+
+    An error that the user can mend ends in exit code 1 and a sentence.
 
     Args:
         stage: Takes the configuration and the layout; `config.job` says which piece of work it does.
@@ -32,7 +34,9 @@ def run(stage: Stage) -> None:
         try:
             config = checked(raw)
             if config.job.results is None:
-                raise ConfigError("job.results is not set; give the results folder, for example job.results=results/digits.")
+                raise ConfigError(
+                    "job.results is not set; give the results folder, for example job.results=results/digits."
+                )
             _set_threads(config.runtime.threads)
             stage(config, Layout(config.job.results))
         except TrakflowError as error:

@@ -1,4 +1,4 @@
-"""What a task is: the scalar f(z; theta) that is attributed, and the derivatives of the loss by it (paper, section 3)."""
+"""A task: the scalar f(z; theta) that is attributed, and the derivatives of the loss by it (paper, section 3)."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping

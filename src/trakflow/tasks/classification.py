@@ -11,7 +11,8 @@ from trakflow.tasks.base import Batch, Task
 class Classification(Task):
     """f = log(p / (1 - p)) with p the softmax probability of the label, trained by cross-entropy.
 
-    As -log(p) = log(1 + exp(-f)), Q = 1 - p = sigmoid(-f) and W = p (1 - p) = sigmoid(f) sigmoid(-f); written by f, they stay
+    As -log(p) = log(1 + exp(-f)), Q = 1 - p = sigmoid(-f) and W = p (1 - p) = sigmoid(f) sigmoid(-f); written by f,
+    they stay
     exact where p rounds to one.
     """
 
@@ -27,7 +28,7 @@ class Classification(Task):
         return torch.sigmoid(-self.output(raw.float(), batch))
 
     def curvature(self, raw: Float[Tensor, "batch classes"], batch: Batch) -> Float[Tensor, " batch"]:
-        """p (1 - p)."""
+        """The variance of the label, p (1 - p)."""
         output = self.output(raw.float(), batch)
         return torch.sigmoid(output) * torch.sigmoid(-output)
 

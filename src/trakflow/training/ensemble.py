@@ -49,7 +49,10 @@ def train_ensemble(
     """
     indices = [np.flatnonzero(mask) for mask in masks]
     if not settings.ensemble:
-        models = [train_model(factory, task, arrays, chosen, settings, seed) for chosen, seed in zip(indices, seeds, strict=True)]
+        models = [
+            train_model(factory, task, arrays, chosen, settings, seed)
+            for chosen, seed in zip(indices, seeds, strict=True)
+        ]
         return {name: torch.stack([model.state_dict()[name] for model in models]) for name in models[0].state_dict()}
     try:
         return _train_stacked(factory, task, arrays, indices, settings, seeds)
@@ -57,7 +60,8 @@ def train_ensemble(
         if "vmap" not in str(error) and "functorch" not in str(error):
             raise
         raise ConfigError(
-            f"This model cannot be trained as a stacked ensemble ({str(error).splitlines()[0]}); set training.ensemble=false to "
+            f"This model cannot be trained as a stacked ensemble ({str(error).splitlines()[0]}); set "
+            "training.ensemble=false to "
             "train the models one after another."
         ) from error
 
@@ -83,7 +87,10 @@ def _train_stacked(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seeds[0], "dropout"))
         for epoch in progress(range(settings.epochs), f"train {len(seeds)} models"):
-            orders = [batch_order(chosen, settings.batch_size, seed, epoch) for chosen, seed in zip(indices, seeds, strict=True)]
+            orders = [
+                batch_order(chosen, settings.batch_size, seed, epoch)
+                for chosen, seed in zip(indices, seeds, strict=True)
+            ]
             for chosen in zip(*orders, strict=True):
                 rows = torch.from_numpy(np.stack(chosen)).to(device)
                 batch = {name: array[rows] for name, array in arrays.items()}

@@ -24,7 +24,9 @@ def make_model(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
         return factory()
 
 
-def batch_order(indices: Int[np.ndarray, " chosen"], batch_size: int, seed: int, epoch: int) -> list[Int[np.ndarray, " batch"]]:
+def batch_order(
+    indices: Int[np.ndarray, " chosen"], batch_size: int, seed: int, epoch: int
+) -> list[Int[np.ndarray, " batch"]]:
     """Return the batches of one epoch: a random permutation of the indices, cut; the last may be smaller."""
     order = generator(seed, "order", epoch).permutation(indices)
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
@@ -38,12 +40,16 @@ def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
     return 1.0 - done if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def make_optimizer(parameters: list[Tensor], settings: Training, steps: int) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.LambdaLR]:
+def make_optimizer(
+    parameters: list[Tensor], settings: Training, steps: int
+) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.LambdaLR]:
     """Return the optimizer and its schedule; both act entry by entry, so stacked parameters train as separate ones."""
     optimizer = torch.optim.SGD(
         parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
     )
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: learning_rate_factor(settings.schedule, step, steps))
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: learning_rate_factor(settings.schedule, step, steps)
+    )
 
 
 def train_model(

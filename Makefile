@@ -1,0 +1,51 @@
+# Two commands do all set-up: `make run` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+EXPERIMENT ?= digits
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --constraint envs/constraints.txt
+BASE := .venv/.base-installed
+DEV := .venv/.dev-installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-report test-slow lint format clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(BASE): pyproject.toml envs/constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trakflow needs Python 3.11 or newer; name one with make PYTHON=python3.12 run")'
+	$(PYTHON) -m venv .venv
+	$(PIP) --editable .
+	@touch $@
+
+$(DEV): $(BASE)
+	$(PIP) --editable '.[dev]'
+	@touch $@
+
+run: $(BASE) ## Install, run the default experiment (EXPERIMENT=digits) and write its report
+	$(BIN)/snakemake --profile workflow/profiles/local --config experiment=$(EXPERIMENT) --report results/$(EXPERIMENT)/report.html --report-after-run
+
+test: $(DEV) ## Install and run the tests
+	$(BIN)/python -m pytest
+
+test-report: $(DEV) ## Open the report in headless Chromium (needs chromium and chromedriver) and check what is shown
+	$(BIN)/python -m pytest -m report
+
+test-slow: $(DEV) ## The longer checks: full-size LDS of digits and Fashion-MNIST
+	$(BIN)/python -m pytest -m slow
+
+lint: $(DEV) ## Format, style, workflow and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/snakefmt --check Snakefile workflow examples
+	$(BIN)/snakemake --lint
+	$(BIN)/mypy
+
+format: $(DEV) ## Apply the formatters
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow examples
+
+clean: ## Remove results and caches; the environment stays
+	rm -rf .snakemake .mypy_cache .ruff_cache .hypothesis .pytest_cache build
+	find results -mindepth 1 -not -name README.md -delete
