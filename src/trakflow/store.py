@@ -1,13 +1,13 @@
 """Arrays on disk: whole or absent, checksummed, and carrying where they came from.
 
-An array file is a safetensors file whose header holds, as JSON strings,
+An array file is a safetensors file whose header holds, as a JSON string with its own sha256,
 
 - ``provenance``: what the writer says of the contents (stage, fingerprints, index range, dtype), and
-- ``checksums``: for each array a sha256 of every block of ``rows_per_block`` leading rows, so that a reader that
-streams
-  rows verifies exactly what it reads.
+- ``checksums``: for each array a sha256 of every block of ``rows_per_block`` leading rows, its type and its shape, so
+  that a reader that streams rows verifies exactly what it reads.
 
-Any safetensors reader can open it. Writing goes to a temporary name in the same folder, then renames.
+Any safetensors reader can open it, and equal contents give equal bytes. Writing goes to a temporary name in the same
+folder, then renames.
 """
 
 import contextlib
@@ -26,6 +26,7 @@ from safetensors.numpy import save_file
 from trakflow.errors import StoreError
 
 BLOCK_BYTES = 1 << 24
+METADATA = "trakflow"
 
 
 @contextlib.contextmanager
@@ -94,12 +95,6 @@ def read_json(path: Path | str) -> Any:
         ) from error
 
 
-def write_numpy(path: Path | str, array: np.ndarray) -> None:
-    """Write one array as ``.npy`` atomically."""
-    with atomic_path(path) as temporary:
-        np.save(temporary, array, allow_pickle=False)
-
-
 @contextlib.contextmanager
 def numpy_file(path: Path | str, shape: tuple[int, ...], dtype: type[np.generic]) -> Iterator[np.ndarray]:
     """Yield a `.npy` array on disk to be filled piece by piece; it appears at `path` when all is written."""
@@ -110,6 +105,13 @@ def numpy_file(path: Path | str, shape: tuple[int, ...], dtype: type[np.generic]
             os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
         yield array
         array.flush()
+
+
+def write_numpy(path: Path | str, array: np.ndarray) -> None:
+    """Write one array as ``.npy`` atomically."""
+    # Not by np.save, whose error on a full disk does not say that the disk is full.
+    with numpy_file(path, array.shape, array.dtype.type) as stored:
+        stored[...] = array
 
 
 def fingerprint(value: object) -> str:
@@ -131,11 +133,31 @@ def rows_per_block(shape: Sequence[int], itemsize: int) -> int:
 
 def _checksums(array: np.ndarray) -> dict[str, Any]:
     rows = rows_per_block(array.shape, array.itemsize)
-    blocks = range(0, array.shape[0], rows)
-    return {
-        "rows": rows,
-        "sha256": [hashlib.sha256(array[start : start + rows].tobytes()).hexdigest() for start in blocks],
-    }
+    return {"rows": rows, "sha256": [_digest(array[start : start + rows]) for start in _starts(len(array), rows)]}
+
+
+def _starts(total: int, rows: int) -> range:
+    # An array without rows has one empty block, which vouches for its type and shape.
+    return range(0, max(1, total), rows)
+
+
+def _digest(block: np.ndarray) -> str:
+    digest = hashlib.sha256(f"{block.dtype.name} {block.shape}".encode())
+    digest.update(np.ascontiguousarray(block).tobytes())
+    return digest.hexdigest()
+
+
+def _sealed(facts: Mapping[str, Any]) -> dict[str, str]:
+    text = json.dumps(facts, sort_keys=True)
+    # One entry: safetensors writes several in an order that differs from run to run.
+    return {METADATA: json.dumps({"facts": text, "sha256": hashlib.sha256(text.encode()).hexdigest()})}
+
+
+def _unsealed(metadata: Mapping[str, str]) -> dict[str, Any]:
+    entry = json.loads(metadata[METADATA])
+    if hashlib.sha256(entry["facts"].encode()).hexdigest() != entry["sha256"]:
+        raise ValueError("its header is damaged")
+    return json.loads(entry["facts"])
 
 
 def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], provenance: Mapping[str, Any]) -> None:
@@ -150,12 +172,9 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], provenance:
         StoreError: The file cannot be written; no part of it remains.
     """
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    metadata = {
-        "provenance": json.dumps(provenance, sort_keys=True),
-        "checksums": json.dumps({name: _checksums(array) for name, array in contiguous.items()}, sort_keys=True),
-    }
+    checksums = {name: _checksums(array) for name, array in contiguous.items()}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata=metadata)
+        save_file(contiguous, temporary, metadata=_sealed({"provenance": provenance, "checksums": checksums}))
 
 
 class ArrayFile:
@@ -172,9 +191,11 @@ class ArrayFile:
         self.path = Path(path)
         try:
             self._file = safe_open(str(path), framework="numpy")
-            metadata = self._file.metadata() or {}
-            self.provenance: dict[str, Any] = json.loads(metadata["provenance"])
-            self.checksums: dict[str, Any] = json.loads(metadata["checksums"])
+            facts = _unsealed(self._file.metadata() or {})
+            self.provenance: dict[str, Any] = facts["provenance"]
+            self.checksums: dict[str, Any] = facts["checksums"]
+            if set(self._file.keys()) != set(self.checksums):
+                raise ValueError("its header is damaged")
         except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise StoreError(
                 f"{path} is not a whole array file of trakflow ({error}). Delete it and run the same command again: "
@@ -199,8 +220,7 @@ class ArrayFile:
         Raises:
             StoreError: There is no such array, or its bytes are not those that were written.
         """
-        blocks = [block for _, block in self.blocks(name)]
-        return np.concatenate(blocks) if blocks else self._file.get_tensor(name)
+        return np.concatenate([block for _, block in self.blocks(name)])
 
     def blocks(self, name: str) -> Iterator[tuple[int, np.ndarray]]:
         """Yield ``(first row, rows)`` of one array in order, each block verified as it is read.
@@ -210,12 +230,10 @@ class ArrayFile:
         """
         stored = self._file.get_slice(self._known(name))
         total, rows = stored.get_shape()[0], self.checksums[name]["rows"]
-        for number, start in enumerate(range(0, total, rows)):
-            block = stored[start : min(start + rows, total)]
-            if (
-                hashlib.sha256(np.ascontiguousarray(block).tobytes()).hexdigest()
-                != self.checksums[name]["sha256"][number]
-            ):
+        for number, start in enumerate(_starts(total, rows)):
+            # safetensors slices no array without rows.
+            block = stored[start : min(start + rows, total)] if total else self._file.get_tensor(name)
+            if _digest(block) != self.checksums[name]["sha256"][number]:
                 raise StoreError(
                     f"{self.path}: rows {start} to {min(start + rows, total) - 1} of '{name}' are not what was written "
                     "(checksum mismatch). Delete the file and run the same command again: only what is missing is "

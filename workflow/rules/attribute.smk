@@ -134,7 +134,7 @@ rule score:
     params:
         reads=reads("score"),
     message:
-        "Score with all {TOTAL} checkpoints."
+        f"Score with all {TOTAL} checkpoints."
     shell:
         "{resources.script} runtime.threads={threads} job.log={log}"
 

@@ -8,16 +8,19 @@ from trakflow.config.compose import CONFIG_ROOT, compose_config, search_path_ove
 from trakflow.config.shards import batch_count, batch_indices, shard_range
 from trakflow.config.snakemake_config import check_snakemake_config
 from trakflow.config.stages import stage_settings
+from trakflow.config.user_files import check_user_files
 from trakflow.errors import TrakflowError
 from trakflow.layout import Layout
 
 try:
     choice = check_snakemake_config(config)
     settings = compose_config(choice.experiment, choice.overrides, choice.config_dirs)
+    layout = Layout(f"results/{choice.experiment}")
+    # Where this is a module of another Snakefile, rules of that one may make the files.
+    if workflow.modifier.is_main_snakefile():
+        check_user_files(settings, layout)
 except TrakflowError as error:
     raise WorkflowError(str(error))
-
-layout = Layout(f"results/{choice.experiment}")
 
 # With --sdm the interpreter is the environment's, which has the packages but not this checkout.
 DEPLOYED = any(
@@ -53,6 +56,9 @@ FIGURES = ["gallery", "self_lds"] + [
     "predicted_vs_actual",
 ] * EVALUATED
 CAPTIONS = CONFIG_ROOT.parent / "workflow" / "report"
+
+
+report: str(CAPTIONS / "workflow.rst")
 
 
 wildcard_constraints:
@@ -105,7 +111,8 @@ def script(name):
     only for the settings that it `reads`.
     """
     path = shlex.quote(str(CONFIG_ROOT.parent / "workflow" / "scripts" / f"{name}.py"))
-    return f"{PYTHON} {path} {HYDRA}"
+    # -P: the folder of the scripts is not searched for modules, or the user's `score.py` would be found there.
+    return f"{PYTHON} -P {path} {HYDRA}"
 
 
 def evaluation_inputs():

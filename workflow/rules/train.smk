@@ -22,7 +22,7 @@ if settings.checkpoints.files is None:
         params:
             reads=reads("train_checkpoint"),
         message:
-            "Train checkpoint {wildcards.checkpoint} of {TOTAL}."
+            f"Train checkpoint {{wildcards.checkpoint}} of {TOTAL}."
         shell:
             "{resources.script} runtime.threads={threads} job.log={log}"
             " job.checkpoint={wildcards.checkpoint}"

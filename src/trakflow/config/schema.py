@@ -189,7 +189,7 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _files_given(self) -> "Evaluation":
-        if (self.source == "files") != (self.masks is not None and self.outputs is not None):
+        if any((path is not None) != (self.source == "files") for path in (self.masks, self.outputs)):
             raise ValueError("source=files and the two paths masks and outputs belong together: give all three or none")
         if self.source == "retrain" and self.subsets < 3:
             raise ValueError("a rank correlation needs at least 3 subsets")

@@ -3,21 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int, Shaped
 
 from trakflow.errors import DataError
 from trakflow.store import ArrayFile, write_arrays
-
-
-class MapStyle(Protocol):
-    """A torch map-style data set: a length, and (input, label) by index."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int, /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -37,7 +29,7 @@ class Examples:
         return len(next(iter(self.arrays.values())))
 
 
-def as_examples(value: Examples | tuple[Any, ...] | MapStyle) -> Examples:
+def as_examples(value: Any) -> Examples:
     """Bring what a user's data callable returned to `Examples`.
 
     Args:
@@ -53,7 +45,7 @@ def as_examples(value: Examples | tuple[Any, ...] | MapStyle) -> Examples:
         return value
     if isinstance(value, tuple) and len(value) == 2:
         inputs, labels = value
-    elif hasattr(value, "__len__") and hasattr(value, "__getitem__"):
+    elif hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping):
         pairs = [value[index] for index in range(len(value))]
         if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
             raise DataError("The data set must hold (input, label) pairs, and at least one.")

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import urllib.request
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +71,7 @@ def _read_idx(path: Path) -> np.ndarray:
     """Read one IDX file of unsigned bytes, checked against the published contents."""
     try:
         raw = gzip.decompress(path.read_bytes())
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} is not a readable gzip file ({error}); delete it to have it fetched again.") from error
     if hashlib.sha256(raw).hexdigest() != CHECKSUMS[path.name]:
         raise DataError(

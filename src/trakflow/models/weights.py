@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -42,19 +41,21 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        return _unwrap(torch.load(path, map_location="cpu", weights_only=True), path)
+        value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f"Checkpoint {path} is damaged or holds more than tensors, and trakflow never runs the code in a "
             "pickle. Save "
             "`model.state_dict()` alone, by torch.save or as .safetensors."
         ) from error
-    except (OSError, RuntimeError, EOFError, SafetensorError, ValueError, KeyError) as error:
+    except Exception as error:
+        # torch.load has no error of its own for a damaged file: whatever its parser stumbles over comes out.
         raise CheckpointError(
             f"Checkpoint {path} cannot be read: it is truncated or not a checkpoint "
             f"({' '.join(str(error).split())[:200]}). "
             "Copy or save it again."
         ) from error
+    return _unwrap(value, path)
 
 
 def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
@@ -63,7 +64,7 @@ def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
             if isinstance(value.get(name), Mapping):
                 value = value[name]
                 break
-        if value and all(isinstance(item, Tensor) for item in value.values()):
+        if value and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in value.items()):
             return dict(value)
     raise CheckpointError(
         f"Checkpoint {path} holds no state dict: expected a mapping of names to tensors, or one under "
@@ -89,7 +90,10 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> 
     ]
     if problems:
         shown = "; ".join(sorted(problems)[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
-        raise CheckpointError(f"{origin} is of another architecture than `model`: {shown}.")
+        raise CheckpointError(
+            f"{origin} is of another architecture than `model`: {shown}. Make `model` the one that was trained, or "
+            "choose another file."
+        )
     for name, value in state.items():
         if value.is_floating_point() and not torch.isfinite(value).all():
             raise CheckpointError(

@@ -26,6 +26,9 @@ class GradientSketch(Sketch):
     """
 
     def __init__(self, model: nn.Module, task: Task, projection: Projection):
+        # torch.func imports this at its first gradient, which takes a second; done here, it is not taken for featurizing.
+        import torch._dynamo  # noqa: F401
+
         self.k = projection.k
         self._model = model.eval()
         self._task = task

@@ -4,7 +4,7 @@ The same words come out on every device, and Triton's generator computes the sam
 """
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Int, UInt8
 from torch import Tensor
 
 MASK = 0xFFFFFFFF
@@ -41,7 +41,7 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
     return c0, c1, c2, c3
 
 
-def random_bits(rows: Int[Tensor, " rows"], width: int, seed: int) -> Int[Tensor, "rows width"]:
+def random_bits(rows: Int[Tensor, " rows"], width: int, seed: int) -> UInt8[Tensor, "rows width"]:
     """Return `width` random bits for each row number; bit j of a row depends on (seed, row, j) alone.
 
     Args:

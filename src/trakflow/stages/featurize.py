@@ -28,8 +28,8 @@ def featurize(config: Config, layout: Layout) -> None:
     data = ArrayFile(layout.train)
     task = make_task(config)
     _require_curvature(config, task)
-    began = time.perf_counter()
     sketch = _sketch(config, layout, task, checkpoint)
+    began = time.perf_counter()
     arrays = tensors(data, device_of(config), slice(start, stop))
     found = sketch_all(sketch, arrays, config.runtime.batch_size, start, "featurize")
     facts = {

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trakflow.errors import ConfigError
+
 Batch = Mapping[str, Tensor]
 Model = Callable[..., Tensor]
 
@@ -39,11 +41,11 @@ class Task(ABC):
 
     def loss(self, raw: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
         """The training loss of each example; needed only where trakflow trains or retrains."""
-        raise NotImplementedError(
+        raise ConfigError(
             f"{type(self).__name__} has no loss, so trakflow cannot train with it; define `loss`, or bring checkpoints "
             "(checkpoints.files) and retrained outputs (evaluation.source=files)."
         )
 
     def predicted(self, raw: Tensor) -> Int[Tensor, " batch"]:
         """The label that the model predicts, for `targets.output=predicted`."""
-        raise NotImplementedError(f"{type(self).__name__} predicts no label; use targets.output=true_label.")
+        raise ConfigError(f"{type(self).__name__} predicts no label; use targets.output=true_label.")

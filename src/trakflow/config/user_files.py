@@ -1,0 +1,36 @@
+"""The files that a user brings, looked for before any job runs."""
+
+from pathlib import Path
+
+from trakflow.config.schema import Config
+from trakflow.errors import ConfigError
+from trakflow.layout import Layout
+
+
+def check_user_files(config: Config, layout: Layout) -> None:
+    """Refuse a configuration that names files which are not there.
+
+    Checkpoints that were imported already are not looked for: the workflow has its own copies.
+
+    Args:
+        config: The experiment.
+        layout: Where its results lie.
+
+    Raises:
+        ConfigError: Names every missing file with the setting that names it.
+    """
+    named: list[tuple[str, str | None]] = [
+        (f"checkpoints.files[{number}]", file)
+        for number, file in enumerate(config.checkpoints.files or [])
+        if not Path(layout.checkpoint(number)).is_file()
+    ]
+    if named and config.checkpoints.masks is not None:
+        named.append(("checkpoints.masks", config.checkpoints.masks))
+    if config.evaluation.source == "files":
+        named += [("evaluation.masks", config.evaluation.masks), ("evaluation.outputs", config.evaluation.outputs)]
+    missing = [f"  {setting}: {file}" for setting, file in named if file is not None and not Path(file).is_file()]
+    if missing:
+        raise ConfigError(
+            f"These files do not exist (looked from {Path.cwd()}); correct the paths, or run Snakemake in the folder "
+            "that they are relative to:\n" + "\n".join(missing)
+        )

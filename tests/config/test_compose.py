@@ -1,0 +1,190 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from pydantic import BaseModel
+
+from trakflow.config.compose import CONFIG_ROOT, compose_config
+from trakflow.config.schema import Config
+from trakflow.errors import ConfigError
+
+EXPERIMENTS = sorted(path.stem for path in CONFIG_ROOT.glob("experiment/*.yaml"))
+OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONFIG_ROOT.glob("*/*.yaml") if path.parent.name != "experiment")
+# What an option leaves for the user to say.
+NEEDED = {"evaluation=files": ["evaluation.masks=masks.npy", "evaluation.outputs=outputs.npy"]}
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_composes(experiment):
+    config = compose_config(experiment)
+    assert config.counts_evaluated[-1] == config.checkpoints.total
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_every_option_of_every_group_composes(option):
+    compose_config("digits", [option, *NEEDED.get(option, [])])
+
+
+def test_the_groups_that_the_tests_above_run_over_are_there():
+    assert {"digits", "fashion_mnist"} <= set(EXPERIMENTS)
+    assert {"sketch=identity", "solver=paper", "evaluation=none", "data=fashion_mnist"} <= set(OPTIONS)
+
+
+def test_an_option_that_needs_paths_says_which():
+    with pytest.raises(ConfigError, match="masks"):
+        compose_config("digits", ["evaluation=files"])
+
+
+def keys_of_schema(model, prefix=""):
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from keys_of_schema(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name
+
+
+def test_every_field_of_the_schema_is_written_out_in_the_yaml():
+    with initialize_config_dir(str(CONFIG_ROOT), version_base="1.3"):
+        raw = compose("config", overrides=["experiment=digits"])
+    missing = [key for key in keys_of_schema(Config) if OmegaConf.select(raw, key, default="absent") == "absent"]
+    assert missing == []
+
+
+def test_an_experiment_changes_what_it_names_and_nothing_else():
+    digits, fashion = compose_config("digits"), compose_config("fashion_mnist")
+    assert fashion.data.train_size == 2000
+    assert fashion.sketch.k == 2048
+    assert fashion.model == {**digits.model, "inputs": 784, "widths": [128, 64]}
+    for section in ("checkpoints", "solver", "evaluation", "scores", "figures", "runtime", "targets"):
+        assert getattr(fashion, section) == getattr(digits, section)
+
+
+def test_overrides_beat_the_experiment_and_sizes_reach_the_data_callables():
+    config = compose_config("fashion_mnist", ["sketch.k=64", "data.train_size=100", "data.target_count=9"])
+    assert config.sketch.k == 64
+    assert (config.data.train["size"], config.data.targets["size"]) == (100, 9)
+
+
+def test_counts_evaluated_are_those_below_the_total_and_the_total():
+    assert compose_config("digits").counts_evaluated == [1, 2, 5, 10]
+    assert compose_config("digits", ["checkpoints.count=4"]).counts_evaluated == [1, 2, 4]
+    assert compose_config("digits", ["evaluation.checkpoint_counts=[7,3,3]"]).counts_evaluated == [3, 7, 10]
+    assert compose_config("digits", ["evaluation=none"]).counts_evaluated == [10]
+
+
+TINY = ("data.train_size=4", "shards=1", "scores.topk=2", "evaluation.subsets=6", "checkpoints.count=6")
+
+
+def test_as_many_subsets_as_exist_are_allowed():
+    compose_config("digits", TINY)
+
+
+REFUSED = {
+    "unknown key": (["sketch.kk=3"], "kk"),
+    "unknown key added": (["+sketch.kk=3"], r"sketch\.kk: there is no such setting \(given: 3\)"),
+    "unknown section added": (["+sketches.k=3"], "sketches: there is no such setting"),
+    "unknown option": (["sketch=sjtl"], r"sjtl.*Available options.*sjlt"),
+    "syntax": (["sketch.k=[1"], "cannot be composed"),
+    "wrong type": (["sketch.k=many"], r"sketch\.k: .*integer.*\(given: 'many'\)"),
+    "wrong type of a number": (["training.learning_rate=fast"], r"training\.learning_rate: .*number.*'fast'"),
+    "k of zero": (["sketch.k=0"], r"sketch\.k: .*greater than 0 \(given: 0\)"),
+    "negative k": (["sketch.k=-5"], r"sketch\.k: .*greater than 0 \(given: -5\)"),
+    "fraction of one": (["evaluation.fraction=1"], r"evaluation\.fraction: .*less than 1"),
+    "unknown schedule": (["training.schedule=cyclic"], r"training\.schedule: .*'constant', 'linear' or 'cosine'"),
+    "more shards than examples": (["shards=1438"], r"shards=1438 is more than data\.train_size=1437"),
+    "more subsets than exist": ([*TINY, "evaluation.subsets=7"], r"evaluation\.subsets=7 is more than the 6 subsets of 2 out of 4"),
+    "more halves than exist": ([*TINY, "checkpoints.count=7"], r"checkpoints\.count=7 is more than the 6 subsets"),
+    "empty subsets": (["evaluation.fraction=0.0001"], "empty or everything"),
+    "no ridge for k of n": (["solver.ridge=0", "sketch.k=1437"], r"solver\.ridge=0 needs sketch\.k=1437 to be smaller.*ridge=auto"),
+    "no ridge for k above n": (["solver=paper", "sketch.k=2000"], r"solver\.ridge=0 needs sketch\.k=2000"),
+    "negative ridge": (["solver.ridge=-1"], r"solver\.ridge: .*greater than or equal to 0"),
+    "identity with k": (["sketch=identity", "sketch.k=512"], r"sketch=identity keeps every gradient entry, so it takes no k"),
+    "sketch without k": (["sketch.k=null"], "sketch=sjlt needs k"),
+    "nonzeros of a dense sketch": (["sketch=gaussian", "sketch.nonzeros=4"], "nonzeros is a setting of sketch=sjlt"),
+    "k that nonzeros do not divide": (["sketch.nonzeros=3"], "k=512 must be a multiple of nonzeros=3"),
+    "count and files": (["checkpoints.files=[a.pt]"], "give either count .* or files"),
+    "neither count nor files": (["checkpoints.count=null"], "give count .* or files"),
+    "no files": (["checkpoints.count=null", "checkpoints.files=[]"], "files is empty"),
+    "masks without files": (["checkpoints.masks=a.npy"], "masks .* needs files"),
+    "paths without source": (["evaluation.masks=a.npy"], "source=files .* belong together"),
+    "label out of range": (["targets.output=10"], r"targets\.output=10 is no label: data\.num_classes is 10"),
+    "label unknown": (["targets.output=mine"], r"targets\.output"),
+    "no dense scores to evaluate": (["scores.dense=false"], "evaluation=none"),
+    "topk above n": (["scores.topk=1438"], r"scores\.topk=1438 is more than data\.train_size"),
+    "names of other classes": (["data.class_names=[a,b]"], "class_names has 2 names but num_classes is 10"),
+    "target not there": (["figures.shown_target=300"], r"figures\.shown_target=300 but data\.target_count=300"),
+    "module not importable": (["model._target_=no_such_package_xyz.Net"], "_target_: no_such_package_xyz.Net` names no importable module"),
+    "module missing in a package": (["task._target_=trakflow.tasks.nowhere.Task"], r"task: .*trakflow\.tasks\.nowhere\.Task` names no importable"),
+    "no module at all": (["model._target_=MLP"], "model: needs `_target_: package.module.name`"),
+    "two subsets": (["evaluation.subsets=2"], "at least 3 subsets"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_impossible_is_refused_in_a_sentence_that_names_the_setting(case):
+    overrides, message = REFUSED[case]
+    with pytest.raises(ConfigError, match=message) as refused:
+        compose_config("digits", overrides)
+    assert "pydantic" not in str(refused.value)
+    assert len(str(refused.value)) < 1500
+
+
+def test_all_problems_are_named_at_once():
+    with pytest.raises(ConfigError) as refused:
+        compose_config("digits", ["sketch.k=0", "training.epochs=x", "runtime.threads=-1"])
+    for key in ("sketch.k", "training.epochs", "runtime.threads"):
+        assert key in str(refused.value)
+
+
+def test_an_unknown_experiment_is_refused_with_those_there_are():
+    with pytest.raises(ConfigError, match=r"'dogits'.*digits.*fashion_mnist"):
+        compose_config("dogits")
+
+
+@pytest.fixture
+def own_folder(tmp_path, monkeypatch):
+    """A user's config folder with a module beside it; what composing adds to the import path is taken off again."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    folder = tmp_path / "my config"
+    (folder / "experiment").mkdir(parents=True)
+    (tmp_path / "module_of_a_trakflow_user.py").write_text("raise RuntimeError('composing runs no user code')\n")
+    (folder / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nmodel:\n  _target_: module_of_a_trakflow_user.Net\n  width: 3\nsketch:\n  k: 64\n"
+    )
+    return folder
+
+
+def test_a_users_own_folder_holds_experiments_and_modules(own_folder):
+    config = compose_config("mine", ["sketch.k=32"], [own_folder])
+    assert config.model["_target_"] == "module_of_a_trakflow_user.Net"
+    assert config.model["width"] == 3
+    assert config.sketch.k == 32
+    assert "module_of_a_trakflow_user" not in sys.modules
+    assert compose_config("digits", [], [str(own_folder)]) == compose_config("digits")
+
+
+def test_a_folder_that_is_not_there_is_refused(own_folder):
+    with pytest.raises(ConfigError, match=rf"no folder {own_folder}/nowhere"):
+        compose_config("mine", [], [own_folder / "nowhere"])
+
+
+def test_composing_imports_neither_torch_nor_anything_as_slow():
+    code = (
+        "import sys; from trakflow.config.compose import compose_config; from trakflow.config.stages import VERSIONS, stage_settings;"
+        "import trakflow.layout, trakflow.config.shards, trakflow.config.snakemake_config;"
+        "config = compose_config('fashion_mnist'); [stage_settings(config, stage) for stage in VERSIONS];"
+        "print([name for name in ('torch', 'scipy', 'pandas', 'sklearn', 'matplotlib', 'safetensors') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_composed_configuration_survives_yaml():
+    config = compose_config("digits")
+    text = OmegaConf.to_yaml(config.model_dump(mode="json"))
+    assert Config.model_validate(OmegaConf.to_container(OmegaConf.create(text))) == config
+    assert Path(CONFIG_ROOT, "config.yaml").is_file()

@@ -1,0 +1,181 @@
+"""What a reader needs of every figure: it draws, its axes and marks are named, its numbers are those of the table."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import colors
+from matplotlib import pyplot as plt
+
+from trakflow.config.compose import compose_config
+from trakflow.figures.gallery import COLOURS, as_image, gallery
+from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
+from trakflow.figures.predicted_vs_actual import predicted_vs_actual
+from trakflow.figures.self_lds import no_self_lds, self_lds
+from trakflow.figures.style import apply_style, save_figure
+from trakflow.layout import Layout
+
+
+@pytest.fixture(autouse=True)
+def style():
+    apply_style(compose_config("digits", ["figures.dpi=50"]).figures)
+    yield
+    plt.close("all")
+
+
+def drawn(figure):
+    """Draw, and return the one pair of axes, named and with a legend."""
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    assert axes.get_xlabel()
+    assert axes.get_ylabel()
+    return axes, [text.get_text() for text in axes.get_legend().get_texts()]
+
+
+def lds_table(ceiling):
+    return pd.DataFrame(
+        {
+            "method": "trak",
+            "checkpoints": [1, 2, 10],
+            "sketch": "sjlt",
+            "k": 512,
+            "lds": [0.2, 0.3, 0.5],
+            "ci_low": [0.1, 0.25, 0.4],
+            "ci_high": [0.25, 0.4, 0.55],
+            "ceiling": ceiling,
+            "subsets": 100,
+            "retrains": 3,
+        }
+    )
+
+
+def test_lds_vs_checkpoints_shows_values_intervals_and_ceiling():
+    axes, legend = drawn(lds_vs_checkpoints(lds_table(0.9), 0.95))
+    assert any("95%" in text and "sjlt k=512" in text for text in legend)
+    assert any("noise ceiling (3 retrains" in text for text in legend)
+    assert "100 subsets" in axes.get_ylabel()
+    (container,) = axes.containers
+    np.testing.assert_allclose(container[0].get_xydata(), [[1, 0.2], [2, 0.3], [10, 0.5]])
+    intervals = [segment[:, 1].tolist() for segment in container[2][0].get_segments()]
+    np.testing.assert_allclose(intervals, [[0.1, 0.25], [0.25, 0.4], [0.4, 0.55]])
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1", "2", "10"]
+
+
+def test_lds_vs_checkpoints_without_a_ceiling_names_none():
+    _, legend = drawn(lds_vs_checkpoints(lds_table(np.nan), 0.9))
+    assert not any("ceiling" in text for text in legend)
+
+
+def test_an_lds_below_zero_stays_in_sight():
+    axes, _ = drawn(lds_vs_checkpoints(lds_table(0.9).assign(lds=-0.3, ci_low=-0.4, ci_high=-0.2), 0.9))
+    assert axes.get_ylim()[0] <= -0.4
+
+
+@pytest.mark.parametrize("spread", [0.2, np.nan])
+def test_predicted_vs_actual_shows_a_point_a_subset(spread):
+    table = pd.DataFrame({"subset": range(4), "predicted": [1.0, 2, 3, 4], "actual": [2.0, 1, 4, 3], "actual_sd": spread})
+    axes, legend = drawn(predicted_vs_actual(table, "digit-7", 0.6))
+    assert any("4 subsets" in text and "0.60" in text for text in legend)
+    assert "digit-7" in axes.get_title()
+    np.testing.assert_allclose(axes.containers[0][0].get_xydata(), table[["predicted", "actual"]])
+    assert bool(axes.containers[0][2]) == (spread == 0.2)
+
+
+def test_predicted_vs_actual_speaks_of_retrains_only_where_there_are_several():
+    table = pd.DataFrame({"subset": range(4), "predicted": [1.0, 2, 3, 4], "actual": [2.0, 1, 4, 3], "actual_sd": np.nan})
+    _, legend = drawn(predicted_vs_actual(table, "digit-7", 0.6))
+    assert not any("standard deviation" in text for text in legend)
+
+
+def test_self_lds_shows_the_curve_and_the_choice():
+    table = pd.DataFrame({"ridge": [0.1, 1.0, 10.0], "self_lds": [0.2, 0.5, 0.3], "standard_error": [0.01, 0.02, 0.01]})
+    axes, legend = drawn(self_lds(table, 1.0, 10))
+    assert any("10 checkpoints" in text for text in legend)
+    assert any("chosen: 1" in text for text in legend)
+    assert axes.get_xscale() == "log"
+    np.testing.assert_allclose(axes.containers[0][0].get_xydata(), table[["ridge", "self_lds"]])
+
+
+def test_no_self_lds_says_why():
+    figure = no_self_lds("the ridge was given")
+    figure.canvas.draw()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["the ridge was given"]
+
+
+def topk_table():
+    rows = [
+        {"target": target, "target_id": f"t{target}", "direction": direction, "rank": rank, "train_index": 3 * target + rank,
+         "train_id": f"x{3 * target + rank}", "score": sign / rank, "train_label": rank, "attributed_label": target}
+        for target in (0, 2)
+        for direction, sign in (("helpful", 1), ("harmful", -1))
+        for rank in (1, 2)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("names", [None, ["zero", "one", "two"]])
+def test_gallery_shows_targets_and_examples_in_rows_with_labels_scores_and_a_colour_a_kind(names):
+    random = np.random.default_rng(0)
+    train, targets = random.random((9, 1, 5, 5)), random.random((3, 5, 5))
+    figure = gallery(topk_table(), train, targets, names)
+    figure.canvas.draw()
+    assert len(figure.axes) == 2 * (1 + 2 + 2)
+    assert [text.get_text() for text in figure.texts] == [
+        "target", "most helpful (label, score)", "most harmful (label, score)"
+    ]  # fmt: skip
+    titles = [axes.get_title() for axes in figure.axes]
+    label = (names or ["0", "1", "2"])[2]
+    assert titles[5] == f"{label}\nt2"
+    assert sorted(titles[6:]) == sorted(
+        [f"{(names or '012')[1]}\n+1", f"{label}\n+0.5", f"{(names or '012')[1]}\n-1", f"{label}\n-0.5"]
+    )
+    found = [colors.to_hex(axes.spines["left"].get_edgecolor()) for axes in figure.axes[:5]]
+    assert found == [COLOURS[kind] for kind in ("target", "helpful", "helpful", "harmful", "harmful")]
+    image = figure.axes[1].images[0].get_array()
+    np.testing.assert_allclose(image, as_image(train[1]))
+    # Left to right: the target, helpful, harmful.
+    lefts = [axes.get_position().x0 for axes in figure.axes[:5]]
+    assert lefts == sorted(lefts)
+
+
+def test_gallery_of_inputs_that_are_no_images_shows_ids():
+    table = topk_table().drop(columns=["train_label", "attributed_label"])
+    figure = gallery(table, np.zeros((9, 4)), np.zeros((3, 4)), None)
+    figure.canvas.draw()
+    assert [axes.texts[0].get_text() for axes in figure.axes[:2]] == ["t0", "x1"]
+    assert not any(axes.images for axes in figure.axes)
+
+
+def test_an_image_is_two_dimensional_or_has_one_or_three_channels():
+    random = np.random.default_rng(0)
+    grey, colour = random.normal(size=(4, 6)), random.normal(size=(3, 4, 6))
+    expected = (grey - grey.min()) / (grey.max() - grey.min())
+    np.testing.assert_allclose(as_image(grey), expected)
+    np.testing.assert_allclose(as_image(grey[None]), expected)
+    shown = as_image(colour)
+    assert shown.shape == (4, 6, 3)
+    assert (shown.min(), shown.max()) == (0, 1)
+    np.testing.assert_allclose(shown[..., 1], (colour[1] - colour.min()) / (colour.max() - colour.min()))
+    assert as_image(np.full((4, 6), 7)).tolist() == np.zeros((4, 6)).tolist()
+    assert as_image(np.array([[0, 255]], dtype=np.uint8)).tolist() == [[0, 1]]
+    for other in (np.zeros(5), np.zeros((2, 4, 6)), np.zeros((1, 2, 3, 4)), np.array(3)):
+        assert as_image(other) is None
+
+
+def test_a_figure_is_saved_in_three_forms_by_equal_bytes(tmp_path):
+    table = lds_table(0.9)
+    written = []
+    for folder in ("a", "b"):
+        layout = Layout(str(tmp_path / folder))
+        save_figure(lds_vs_checkpoints(table, 0.95), table, layout, "x")
+        written.append([open(layout.figure("x", suffix), "rb").read() for suffix in ("svg", "png", "csv")])
+    assert written[0] == written[1]
+    assert b"<svg" in written[0][0]
+    assert written[0][1].startswith(b"\x89PNG")
+    pd.testing.assert_frame_equal(pd.read_csv(layout.figure("x", "csv")), table)
+
+
+def test_the_style_follows_the_settings():
+    settings = compose_config("digits", ["figures.font_size=7", "figures.dpi=123", "figures.palette=['#010203']"]).figures
+    apply_style(settings)
+    assert (plt.rcParams["font.size"], plt.rcParams["savefig.dpi"]) == (7, 123)
+    assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == ["#010203"]

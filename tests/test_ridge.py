@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from trakflow.features import FeatureSet
+from trakflow.kernel import factorize, gram, outer_gram
+from trakflow.ridge import self_lds_by_target
+from trakflow.scoring import CheckpointParts
+
+RIDGES = [1e-3, 0.1, 1.0, 30.0]
+
+
+def problem(write_features, k, n=24, m=5, count=6):
+    random = np.random.default_rng(0)
+    shared = random.standard_normal((n, k))
+    masks = np.stack([random.permutation(n) < n // 2 for _ in range(count)])
+    outputs = random.standard_normal((count, m)).astype(np.float32)
+    loaders, dense = [], []
+    for number in range(count):
+        features = (shared + 0.3 * random.standard_normal((n, k))).astype(np.float32)
+        targets = random.standard_normal((m, k)).astype(np.float32)
+        gradients, curvatures = random.uniform(size=(2, n)).astype(np.float32)
+        found = FeatureSet(write_features(features, gradients, curvatures, (10,), str(number)), True)
+        matrix = gram(found.rows(), k) if k <= n else outer_gram(found.rows, n)
+        kernel = factorize(matrix, "features" if k <= n else "examples")
+        parts = CheckpointParts(found, kernel, torch.from_numpy(targets), float("nan"))
+        loaders.append(lambda parts=parts: parts)
+        dense.append([value.astype(np.float64) for value in (features, targets, gradients, curvatures)])
+    return loaders, masks, np.stack([d[2] for d in dense]).astype(np.float32), outputs, dense
+
+
+def brute_force(dense, masks, outputs, relative):
+    """Each checkpoint predicted by the dense scores of the others, one ridge, one target, one subset at a time."""
+    n, k = dense[0][0].shape
+    kernels = []
+    for features, targets, _, curvatures in dense:
+        matrix = features.T @ (curvatures[:, None] * features)
+        ridge = relative * np.trace(matrix) / min(n, k)
+        kernels.append(features @ np.linalg.solve(matrix + ridge * np.eye(k), targets.T))
+    predictions = np.zeros(outputs.shape)
+    for left_out in range(len(dense)):
+        others = [number for number in range(len(dense)) if number != left_out]
+        mean_q = np.mean([dense[number][2] for number in others], axis=0)
+        scores = mean_q[:, None] * np.mean([kernels[number] for number in others], axis=0)
+        predictions[left_out] = scores[masks[left_out]].sum(axis=0)
+    return [spearmanr(predictions[:, target], outputs[:, target]).statistic for target in range(outputs.shape[1])]
+
+
+@pytest.mark.parametrize("k", [8, 24, 60])
+def test_equal_to_scoring_each_checkpoint_densely_by_the_others(write_features, k):
+    loaders, masks, gradients, outputs, dense = problem(write_features, k)
+    found = self_lds_by_target(loaders, masks, gradients, outputs, RIDGES)
+    expected = np.array([brute_force(dense, masks, outputs, ridge) for ridge in RIDGES])
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    assert len(np.unique(expected.round(6), axis=0)) > 1  # the ridge matters in this problem

@@ -1,0 +1,107 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from trakflow.config.schema import Training
+from trakflow.models.mlp import MLP
+from trakflow.seeds import derive_seed
+from trakflow.tasks.classification import Classification
+from trakflow.training.sgd import batch_order, learning_rate_factor, make_model, train_model
+
+
+def factory():
+    return MLP(6, [5], 3).double()
+
+
+def arrays(count=30):
+    random = torch.Generator().manual_seed(0)
+    inputs = torch.randn(count, 6, dtype=torch.float64, generator=random)
+    return {"inputs": inputs, "labels": torch.randint(0, 3, (count,), generator=random)}
+
+
+def train(data, indices, seed=0, **settings):
+    values = {"epochs": 1, "batch_size": 8, "learning_rate": 0.1, **settings}
+    return train_model(factory, Classification(), data, indices, Training(**values), seed)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine"])
+def test_training_is_sgd_with_momentum_and_weight_decay_written_by_hand(schedule):
+    data, indices = arrays(), np.arange(3, 25)
+    trained = train(data, indices, epochs=2, momentum=0.8, weight_decay=0.02, schedule=schedule, learning_rate=0.3)
+
+    model = make_model(factory, derive_seed(0, "init"))
+    weights = list(model.parameters())
+    velocity = [torch.zeros_like(weight) for weight in weights]
+    # 22 examples in batches of 8 are 3 steps an epoch.
+    factors = {
+        "constant": [1, 1, 1, 1, 1, 1],
+        "linear": [1, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6],
+        "cosine": [0.5 + 0.5 * math.cos(math.pi * step / 6) for step in range(6)],
+    }[schedule]
+    batches = [batch for epoch in range(2) for batch in batch_order(indices, 8, 0, epoch)]
+    for chosen, factor in zip(batches, factors, strict=True):
+        logits, labels = model(data["inputs"][chosen]), data["labels"][chosen]
+        loss = -torch.log_softmax(logits, dim=1)[range(len(chosen)), labels].mean()
+        gradients = torch.autograd.grad(loss, weights)
+        with torch.no_grad():
+            for weight, speed, gradient in zip(weights, velocity, gradients, strict=True):
+                speed.mul_(0.8).add_(gradient + 0.02 * weight)
+                weight.sub_(0.3 * factor * speed)
+    for found, expected in zip(trained.parameters(), weights, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
+
+
+def test_an_epoch_visits_every_chosen_example_once_in_another_order():
+    indices = np.arange(100, 130)
+    epochs = [batch_order(indices, 8, 0, epoch) for epoch in range(2)]
+    for batches in epochs:
+        assert [len(batch) for batch in batches] == [8, 8, 8, 6]
+        assert sorted(np.concatenate(batches)) == indices.tolist()
+    orders = [np.concatenate(batches).tolist() for batches in (*epochs, batch_order(indices, 8, 1, 0))]
+    assert orders[0] != orders[1]
+    assert orders[0] != orders[2]
+    assert orders[0] == np.concatenate(batch_order(indices, 8, 0, 0)).tolist()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "start", "middle", "end"), [("constant", 1, 1, 1), ("linear", 1, 0.5, 0), ("cosine", 1, 0.5, 0)]
+)
+def test_schedules_at_their_ends_and_in_the_middle(schedule, start, middle, end):
+    found = [learning_rate_factor(schedule, step, 200) for step in (0, 100, 200)]
+    assert found == pytest.approx([start, middle, end], abs=1e-12)
+    factors = [learning_rate_factor(schedule, step, 200) for step in range(201)]
+    assert all(later <= earlier for earlier, later in zip(factors[:-1], factors[1:], strict=True))
+
+
+def test_a_seed_names_the_weights_and_torchs_own_generator_is_left_alone():
+    data, indices = arrays(), np.arange(20)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = train(data, indices, seed=1)
+    assert torch.equal(torch.rand(3), expected)
+    again, other = train(data, indices, seed=1), train(data, indices, seed=2)
+    assert all(torch.equal(left, right) for left, right in zip(first.parameters(), again.parameters(), strict=True))
+    assert not any(torch.equal(left, right) for left, right in zip(first.parameters(), other.parameters(), strict=True))
+    assert not first.training
+
+
+def test_examples_left_out_do_not_matter():
+    data = arrays()
+    changed = {"inputs": data["inputs"].clone(), "labels": data["labels"]}
+    changed["inputs"][25:] = 1e6
+    for left, right in zip(
+        train(data, np.arange(25)).parameters(), train(changed, np.arange(25)).parameters(), strict=True
+    ):
+        assert torch.equal(left, right)
+
+
+def test_training_lowers_the_loss():
+    data = arrays()
+    losses = [
+        Classification().loss(train(data, np.arange(30), epochs=epochs)(data["inputs"]), data).mean().item()
+        for epochs in (1, 30)
+    ]
+    assert losses[1] < 0.5 * losses[0]
