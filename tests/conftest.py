@@ -1,5 +1,7 @@
 """Seeded helpers that several tests need: feature files on disk, and a small experiment run stage by stage."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -90,7 +92,7 @@ def write_features(tmp_path):
     def write(features, loss_gradients, curvatures=None, cuts=(), name="0", **facts):
         paths = []
         edges = [0, *cuts, len(features)]
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in itertools.pairwise(edges):
             arrays = {"features": features[start:stop], "loss_gradients": loss_gradients[start:stop]}
             if curvatures is not None:
                 arrays["curvatures"] = curvatures[start:stop]

@@ -45,7 +45,7 @@ def test_rows_of_large_shards_come_in_blocks_with_their_own_weights(write_featur
 
 def test_half_precision_is_read_as_float32(write_features):
     features, gradients, _ = arrays()
-    (_, rows, _), = FeatureSet(write_features(features.astype(np.float16), gradients), False).rows()
+    ((_, rows, _),) = FeatureSet(write_features(features.astype(np.float16), gradients), False).rows()
     np.testing.assert_array_equal(rows.numpy(), features.astype(np.float16).astype(np.float32))
 
 

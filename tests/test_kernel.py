@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ def problem(n, k, weighted):
     edges = [0, 2, 3, min(n, 8), n]
 
     def stream():
-        for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        for start, stop in itertools.pairwise(edges):
             own = torch.from_numpy(weights[start:stop]) if weighted else None
             yield start, torch.from_numpy(features[start:stop]), own
 
@@ -118,7 +120,9 @@ def test_the_factors_give_the_matrix_back_and_no_eigenvalue_is_negative():
     torch.testing.assert_close(back, matrix, rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize(("value", "message"), [(float("nan"), "NaN or Inf"), (float("inf"), "NaN or Inf"), (0.0, "zero")])
+@pytest.mark.parametrize(
+    ("value", "message"), [(float("nan"), "NaN or Inf"), (float("inf"), "NaN or Inf"), (0.0, "zero")]
+)
 def test_a_matrix_that_cannot_be_factored_is_refused(value, message):
     with pytest.raises(NumericalError, match=message):
         factorize(torch.full((3, 3), value, dtype=torch.float64), "features")

@@ -77,7 +77,7 @@ def test_scores_predict_the_effect_of_leaving_an_example_out(convex, write_featu
 
 
 def test_scores_are_on_the_scale_of_the_effects_once_divided_by_one_minus_the_leverage(convex, write_features):
-    inputs, labels, weights, effects = convex
+    inputs, _labels, weights, effects = convex
     p = 1 / (1 + np.exp(-inputs[:N] @ weights))
     w = p * (1 - p)
     hessian = inputs[:N].T @ (w[:, None] * inputs[:N]) + np.eye(inputs.shape[1]) / C

@@ -48,7 +48,7 @@ def test_scores_are_the_product_of_two_means_whatever_the_block(write_features, 
 
 
 def test_less_memory_than_one_column_still_scores(write_features):
-    loaders, dense = problem(write_features, 6)
+    loaders, _dense = problem(write_features, 6)
     assert len(list(score_blocks(loaders, N, M, 1))) == M
 
 

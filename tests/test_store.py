@@ -103,9 +103,7 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path):
     whole = path.read_bytes()
     refused = 0
     for position in range(len(whole)):
-        damaged.write_bytes(
-            whole[:position] + bytes([whole[position] ^ (1 << position % 8)]) + whole[position + 1 :]
-        )
+        damaged.write_bytes(whole[:position] + bytes([whole[position] ^ (1 << position % 8)]) + whole[position + 1 :])
         try:
             facts, read = everything(damaged)
         except StoreError:

@@ -12,7 +12,9 @@ from trakflow.config.schema import Config
 from trakflow.errors import ConfigError
 
 EXPERIMENTS = sorted(path.stem for path in CONFIG_ROOT.glob("experiment/*.yaml"))
-OPTIONS = sorted(f"{path.parent.name}={path.stem}" for path in CONFIG_ROOT.glob("*/*.yaml") if path.parent.name != "experiment")
+OPTIONS = sorted(
+    f"{path.parent.name}={path.stem}" for path in CONFIG_ROOT.glob("*/*.yaml") if path.parent.name != "experiment"
+)
 # What an option leaves for the user to say.
 NEEDED = {"evaluation=files": ["evaluation.masks=masks.npy", "evaluation.outputs=outputs.npy"]}
 

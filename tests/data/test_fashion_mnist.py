@@ -39,7 +39,9 @@ def folder(tmp_path_factory):
 
 def test_other_images_than_the_published_ones_are_refused(tiny):
     for part in (fashion_mnist.train, fashion_mnist.targets):
-        with pytest.raises(DataError, match=r"images-idx3-ubyte\.gz does not hold the published Fashion-MNIST data.*sha256"):
+        with pytest.raises(
+            DataError, match=r"images-idx3-ubyte\.gz does not hold the published Fashion-MNIST data.*sha256"
+        ):
             part(2, folder=str(tiny))
 
 
@@ -54,7 +56,9 @@ def test_files_that_cannot_be_decompressed_are_refused(tiny, damage):
     path = tiny / "train-images-idx3-ubyte.gz"
     whole = path.read_bytes()
     path.write_bytes(
-        {"truncated": whole[:-9], "not gzip": b"GIF89a" * 9, "empty": b"", "damaged inside": whole[:10] + b"\xff" * 20}[damage]
+        {"truncated": whole[:-9], "not gzip": b"GIF89a" * 9, "empty": b"", "damaged inside": whole[:10] + b"\xff" * 20}[
+            damage
+        ]
     )
     with pytest.raises(DataError, match="train-images-idx3-ubyte"):
         fashion_mnist.train(2, folder=str(tiny))

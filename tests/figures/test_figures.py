@@ -72,7 +72,9 @@ def test_an_lds_below_zero_stays_in_sight():
 
 @pytest.mark.parametrize("spread", [0.2, np.nan])
 def test_predicted_vs_actual_shows_a_point_a_subset(spread):
-    table = pd.DataFrame({"subset": range(4), "predicted": [1.0, 2, 3, 4], "actual": [2.0, 1, 4, 3], "actual_sd": spread})
+    table = pd.DataFrame(
+        {"subset": range(4), "predicted": [1.0, 2, 3, 4], "actual": [2.0, 1, 4, 3], "actual_sd": spread}
+    )
     axes, legend = drawn(predicted_vs_actual(table, "digit-7", 0.6))
     assert any("4 subsets" in text and "0.60" in text for text in legend)
     assert "digit-7" in axes.get_title()
@@ -81,7 +83,9 @@ def test_predicted_vs_actual_shows_a_point_a_subset(spread):
 
 
 def test_predicted_vs_actual_speaks_of_retrains_only_where_there_are_several():
-    table = pd.DataFrame({"subset": range(4), "predicted": [1.0, 2, 3, 4], "actual": [2.0, 1, 4, 3], "actual_sd": np.nan})
+    table = pd.DataFrame(
+        {"subset": range(4), "predicted": [1.0, 2, 3, 4], "actual": [2.0, 1, 4, 3], "actual_sd": np.nan}
+    )
     _, legend = drawn(predicted_vs_actual(table, "digit-7", 0.6))
     assert not any("standard deviation" in text for text in legend)
 
@@ -175,7 +179,9 @@ def test_a_figure_is_saved_in_three_forms_by_equal_bytes(tmp_path):
 
 
 def test_the_style_follows_the_settings():
-    settings = compose_config("digits", ["figures.font_size=7", "figures.dpi=123", "figures.palette=['#010203']"]).figures
+    settings = compose_config(
+        "digits", ["figures.font_size=7", "figures.dpi=123", "figures.palette=['#010203']"]
+    ).figures
     apply_style(settings)
     assert (plt.rcParams["font.size"], plt.rcParams["savefig.dpi"]) == (7, 123)
     assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == ["#010203"]

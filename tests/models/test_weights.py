@@ -30,10 +30,10 @@ def save_by_torch(value, path, **options):
 
 
 FORMS = {
-    "state.pt": lambda state, path: torch.save(state, path),
-    "state.pth": lambda state, path: torch.save(state, path),
+    "state.pt": torch.save,
+    "state.pth": torch.save,
     "legacy.pt": lambda state, path: torch.save(state, path, _use_new_zipfile_serialization=False),
-    "plain.safetensors": lambda state, path: save_file(state, path),
+    "plain.safetensors": save_file,
     "ours.safetensors": lambda state, path: write_weights(path, state),
     "state_dict.pt": lambda state, path: torch.save({"state_dict": state, "epoch": 3}, path),
     "model_state_dict.pt": lambda state, path: torch.save({"model_state_dict": state, "loss": 0.5}, path),
@@ -103,7 +103,7 @@ class Trap:
 @pytest.mark.parametrize(
     "save",
     [
-        lambda trap, path: torch.save(trap, path),
+        torch.save,
         lambda trap, path: torch.save(trap, path, _use_new_zipfile_serialization=False),
         lambda trap, path: torch.save({"state_dict": model().state_dict(), "extra": trap}, path),
         lambda trap, path: path.write_bytes(pickle.dumps(trap)),
@@ -139,13 +139,17 @@ def test_a_file_without_a_state_dict_is_refused(value, message, tmp_path):
 
 
 def test_a_missing_file_says_from_where_it_was_looked_for(tmp_path):
-    with pytest.raises(CheckpointError, match=r"missing\.pt does not exist \(looked from .*\); correct checkpoints\.files"):
+    with pytest.raises(
+        CheckpointError, match=r"missing\.pt does not exist \(looked from .*\); correct checkpoints\.files"
+    ):
         read_state(tmp_path / "missing.pt")
 
 
 def test_another_architecture_is_refused_by_naming_what_differs():
     state = model(width=5).state_dict()
-    with pytest.raises(CheckpointError, match=r"mine is of another architecture.*'layers\.1\.bias' has shape \(5,\), the model \(3,\)"):
+    with pytest.raises(
+        CheckpointError, match=r"mine is of another architecture.*'layers\.1\.bias' has shape \(5,\), the model \(3,\)"
+    ):
         load_weights(model(), state, "mine")
     state = model().state_dict()
     renamed = {name.replace("layers", "net"): value for name, value in state.items()}

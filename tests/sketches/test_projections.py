@@ -186,9 +186,7 @@ def built_matrix(settings, checkpoint, seed=0, batch_size=40):
 @every_projection
 def test_checkpoints_and_seeds_get_their_own_matrices(name):
     settings = {**SETTINGS[name], "k": 400}
-    first, again, checkpoint, seed = (
-        built_matrix(settings, *names) for names in ((0, 0), (0, 0), (1, 0), (0, 1))
-    )
+    first, again, checkpoint, seed = (built_matrix(settings, *names) for names in ((0, 0), (0, 0), (1, 0), (0, 1)))
     assert torch.equal(first, again)
     for other in (checkpoint, seed):
         assert abs(float((first * other).sum() / (first.norm() * other.norm()))) < 4 / np.sqrt(40)

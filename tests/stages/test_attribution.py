@@ -106,7 +106,9 @@ def test_scores_without_a_dense_array_have_the_same_top_table(experiment):
 def test_a_kernel_of_other_features_is_refused(experiment):
     run = experiment("solver.ridge=1").prepare().train().featurize().solve()
     run.configure("solver.ridge=1", "sketch.nonzeros=2").featurize()
-    with pytest.raises(StoreError, match=r"kernels/0\.safetensors was made from other features than those in .*features/0"):
+    with pytest.raises(
+        StoreError, match=r"kernels/0\.safetensors was made from other features than those in .*features/0"
+    ):
         run.run(score, count=3)
 
 
@@ -116,7 +118,9 @@ def test_target_features_of_another_checkpoint_are_refused(experiment):
     for shard in range(2):
         run.run(featurize, checkpoint=0, shard=shard)
     run.run(finalize, checkpoint=0)
-    with pytest.raises(StoreError, match=r"target_features/0\.safetensors and .*features/0/0\.safetensors do not belong together"):
+    with pytest.raises(
+        StoreError, match=r"target_features/0\.safetensors and .*features/0/0\.safetensors do not belong together"
+    ):
         load_parts(run.config, run.layout, 0, (1.0, "relative"))
     run.run(featurize_targets, checkpoint=0)
     load_parts(run.config, run.layout, 0, (1.0, "relative"))
@@ -127,7 +131,9 @@ def test_shards_of_two_checkpoints_are_refused_by_naming_both(experiment):
     run.configure("seed=9")
     run.run(train_checkpoint, checkpoint=0)
     run.run(featurize, checkpoint=0, shard=1)
-    with pytest.raises(StoreError, match=r"features/0/1\.safetensors and .*features/0/0\.safetensors do not belong together"):
+    with pytest.raises(
+        StoreError, match=r"features/0/1\.safetensors and .*features/0/0\.safetensors do not belong together"
+    ):
         run.run(finalize, checkpoint=0)
 
 
@@ -159,6 +165,8 @@ def test_no_ridge_where_the_features_are_dependent_is_refused_with_the_rank(expe
 
 
 def test_the_identity_sketch_without_ridge_and_more_parameters_than_examples_is_refused(experiment):
-    run = experiment("sketch=identity", "sketch.k=null", "solver=paper", "evaluation=none").prepare().train().featurize()
+    run = (
+        experiment("sketch=identity", "sketch.k=null", "solver=paper", "evaluation=none").prepare().train().featurize()
+    )
     with pytest.raises(NumericalError, match=r"k is larger than n.*solver\.ridge"):
         run.solve()

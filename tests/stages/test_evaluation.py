@@ -87,7 +87,9 @@ def test_models_retrained_one_by_one_give_the_same_outputs(experiment, finished)
     alone = retrained(experiment("training.ensemble=false", name="alone").prepare())
     for number in range(2):
         for batch in range(2):
-            left, right = (load_file(run.layout.retrained_outputs(number, batch))["outputs"] for run in (alone, finished))
+            left, right = (
+                load_file(run.layout.retrained_outputs(number, batch))["outputs"] for run in (alone, finished)
+            )
             np.testing.assert_allclose(left, right, rtol=1e-3, atol=1e-3)
 
 
@@ -102,7 +104,11 @@ def test_own_masks_and_outputs_give_the_table_that_ours_give(finished, tmp_path)
     ours = pd.read_csv(finished.layout.lds)
     np.save(tmp_path / "masks.npy", masks.astype(np.uint8))
     np.save(tmp_path / "outputs.npy", outputs)
-    own = ("evaluation=files", f"evaluation.masks='{tmp_path}/masks.npy'", f"evaluation.outputs='{tmp_path}/outputs.npy'")
+    own = (
+        "evaluation=files",
+        f"evaluation.masks='{tmp_path}/masks.npy'",
+        f"evaluation.outputs='{tmp_path}/outputs.npy'",
+    )
     finished.configure(*own, "evaluation.bootstrap=100", "evaluation.checkpoint_counts=[1,2]").run(evaluate)
     pd.testing.assert_frame_equal(pd.read_csv(finished.layout.lds), ours)
     np.save(tmp_path / "outputs.npy", outputs[0].astype(np.float64))

@@ -85,7 +85,11 @@ def test_predicted_labels_are_the_vote_of_the_checkpoints(experiment):
     [
         (["data.train.size=50"], DataError, r"'inputs' has 50 examples but data\.train_size is 60"),
         (["data.num_classes=5"], DataError, "have labels outside 0 to 4"),
-        (["+data.train.colour=red"], ConfigError, r"`data\.train` \(trakflow\.data\.digits\.train\) cannot be made.*colour"),
+        (
+            ["+data.train.colour=red"],
+            ConfigError,
+            r"`data\.train` \(trakflow\.data\.digits\.train\) cannot be made.*colour",
+        ),
         (["data.train._target_=trakflow.data.digits.trian"], ConfigError, r"`data\.train`.*trian"),
         (["data.train._target_=components_of_a_test.OneIsNaN"], DataError, "Examples 3 hold NaN or Inf in 'inputs'"),
         (["data.train._target_=components_of_a_test.Returns"], DataError, "returned NoneType; return"),
@@ -106,7 +110,10 @@ def test_a_chosen_label_needs_labels(experiment, user_module):
     ("overrides", "message"),
     [
         (["model._target_=builtins.dict"], r"`model` \(builtins\.dict\) made a dict; it must be a torch\.nn\.Module"),
-        (["task._target_=builtins.dict"], r"`task` \(builtins\.dict\) made a dict; it must be a trakflow\.tasks\.base\.Task"),
+        (
+            ["task._target_=builtins.dict"],
+            r"`task` \(builtins\.dict\) made a dict; it must be a trakflow\.tasks\.base\.Task",
+        ),
         (["+model.depth=3"], r"`model` \(trakflow\.models\.mlp\.MLP\) cannot be made.*depth"),
         (["task._target_=components_of_a_test.NoCurvature"], r"NoCurvature has no loss.*checkpoints\.files"),
     ],

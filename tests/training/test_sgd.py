@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_schedules_at_their_ends_and_in_the_middle(schedule, start, middle, end)
     found = [learning_rate_factor(schedule, step, 200) for step in (0, 100, 200)]
     assert found == pytest.approx([start, middle, end], abs=1e-12)
     factors = [learning_rate_factor(schedule, step, 200) for step in range(201)]
-    assert all(later <= earlier for earlier, later in zip(factors[:-1], factors[1:], strict=True))
+    assert all(later <= earlier for earlier, later in itertools.pairwise(factors))
 
 
 def test_a_seed_names_the_weights_and_torchs_own_generator_is_left_alone():

@@ -15,7 +15,8 @@ def predicted_vs_actual(table: pd.DataFrame, target: str, correlation: float) ->
     """
     figure, axes = plt.subplots(figsize=(4.2, 3.4))
     errors = table["actual_sd"] if table["actual_sd"].notna().all() else None
-    kept = f"mean of retrains, bars: ±1 standard deviation\n{len(table)} subsets, Spearman {correlation:.2f}"
+    models = "one retrain" if errors is None else "mean of retrains, bars: ±1 standard deviation"
+    kept = f"{models}\n{len(table)} subsets, Spearman {correlation:.2f}"
     axes.errorbar(
         table["predicted"],
         table["actual"],
