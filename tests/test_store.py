@@ -116,6 +116,19 @@ def test_a_flipped_bit_anywhere_is_refused_or_changes_nothing(tmp_path):
     assert refused > 0.95 * len(whole)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [(b'"F32"', b'"I32"'), (b"[9,4]", b"[4,9]"), (b'"x":{', b'"z":{'), (b"[7]", b"[8]")]
+)
+def test_a_header_that_describes_other_arrays_of_as_many_bytes_is_refused(tmp_path, old, new):
+    path = tmp_path / "a.safetensors"
+    write_arrays(path, {"features": arrays()["features"], "x": np.arange(7.0)}, {})
+    whole = path.read_bytes()
+    assert whole.count(old) == 1
+    path.write_bytes(whole.replace(old, new))
+    with pytest.raises(StoreError, match=r"a\.safetensors"):
+        everything(path)
+
+
 def test_a_truncated_file_is_refused_with_what_to_do(tmp_path):
     path, cut = tmp_path / "a.safetensors", tmp_path / "cut.safetensors"
     write_arrays(path, arrays(), FACTS)

@@ -6,7 +6,7 @@ from trakflow.data.examples import Examples, write_examples
 from trakflow.layout import Layout
 from trakflow.topk import TopExamples
 
-N, M, COUNT = 20, 5, 4
+N, M, COUNT = 200, 5, 4
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_ids_and_labels_are_those_of_the_rows(layout):
     scores = np.random.default_rng(1).standard_normal((N, M)).astype(np.float32)
     table = table_of(scores, layout, M)
     train, targets = load_file(layout.train), load_file(layout.targets)
-    assert table["train_id"].tolist() == [f"20-{index}" for index in table["train_index"]]
+    assert table["train_id"].tolist() == [f"{N}-{index}" for index in table["train_index"]]
     assert table["target_id"].tolist() == [f"5-{index}" for index in table["target"]]
     assert table["train_label"].tolist() == train["labels"][table["train_index"]].tolist()
     assert table["target_label"].tolist() == targets["labels"][table["target"]].tolist()
@@ -62,5 +62,9 @@ def test_the_table_does_not_depend_on_the_blocks(layout, width):
 
 
 def test_equal_scores_go_to_the_lower_index(layout):
-    table = table_of(np.zeros((N, M), dtype=np.float32), layout, M)
-    assert (table["train_index"] == table["rank"] - 1).all()
+    scores = np.random.default_rng(1).integers(-2, 3, (N, M)).astype(np.float32)
+    table = table_of(scores, layout, M)
+    for target in range(M):
+        for direction, value in (("helpful", 2), ("harmful", -2)):
+            rows = table[(table["target"] == target) & (table["direction"] == direction)]
+            assert rows["train_index"].tolist() == np.flatnonzero(scores[:, target] == value)[:COUNT].tolist()

@@ -1,6 +1,7 @@
 import gzip
 import shutil
 import struct
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,10 +78,10 @@ def test_the_published_data_has_its_shapes_ranges_and_labels(folder):
         assert len(set(indices)) == 500
         assert max(indices) < total
         # By hand: the images follow a header of 16 bytes, the labels one of 8.
-        images = gzip.decompress(open(f"{folder}/{name}-images-idx3-ubyte.gz", "rb").read())
+        images = gzip.decompress(Path(folder, f"{name}-images-idx3-ubyte.gz").read_bytes())
         wanted = np.frombuffer(images, dtype=np.uint8, count=784, offset=16 + 784 * indices[7])
         np.testing.assert_array_equal(np.rint(inputs[7].ravel() * 255), wanted)
-        raw = gzip.decompress(open(f"{folder}/{name}-labels-idx1-ubyte.gz", "rb").read())
+        raw = gzip.decompress(Path(folder, f"{name}-labels-idx1-ubyte.gz").read_bytes())
         assert labels[7] == raw[8 + indices[7]]
 
 
@@ -91,5 +92,5 @@ def test_a_smaller_size_is_the_beginning_of_a_larger_one(folder):
 
 
 def test_more_than_there_are_is_refused(folder):
-    with pytest.raises(DataError, match="10001 images were asked for.* has 10000"):
+    with pytest.raises(DataError, match=r"10001 images were asked for.* has 10000"):
         fashion_mnist.targets(10_001, folder=folder)

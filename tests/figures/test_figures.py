@@ -1,5 +1,7 @@
 """What a reader needs of every figure: it draws, its axes and marks are named, its numbers are those of the table."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -107,8 +109,9 @@ def test_no_self_lds_says_why():
 
 def topk_table():
     rows = [
-        {"target": target, "target_id": f"t{target}", "direction": direction, "rank": rank, "train_index": 3 * target + rank,
-         "train_id": f"x{3 * target + rank}", "score": sign / rank, "train_label": rank, "attributed_label": target}
+        {"target": target, "target_id": f"t{target}", "attributed_label": target, "direction": direction, "rank": rank,
+         "train_index": 3 * target + rank, "train_id": f"x{3 * target + rank}", "train_label": rank,
+         "score": sign / rank}
         for target in (0, 2)
         for direction, sign in (("helpful", 1), ("harmful", -1))
         for rank in (1, 2)
@@ -134,6 +137,7 @@ def test_gallery_shows_targets_and_examples_in_rows_with_labels_scores_and_a_col
     )
     found = [colors.to_hex(axes.spines["left"].get_edgecolor()) for axes in figure.axes[:5]]
     assert found == [COLOURS[kind] for kind in ("target", "helpful", "helpful", "harmful", "harmful")]
+    assert len(set(COLOURS.values())) == 3
     image = figure.axes[1].images[0].get_array()
     np.testing.assert_allclose(image, as_image(train[1]))
     # Left to right: the target, helpful, harmful.
@@ -171,7 +175,7 @@ def test_a_figure_is_saved_in_three_forms_by_equal_bytes(tmp_path):
     for folder in ("a", "b"):
         layout = Layout(str(tmp_path / folder))
         save_figure(lds_vs_checkpoints(table, 0.95), table, layout, "x")
-        written.append([open(layout.figure("x", suffix), "rb").read() for suffix in ("svg", "png", "csv")])
+        written.append([Path(layout.figure("x", suffix)).read_bytes() for suffix in ("svg", "png", "csv")])
     assert written[0] == written[1]
     assert b"<svg" in written[0][0]
     assert written[0][1].startswith(b"\x89PNG")

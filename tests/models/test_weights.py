@@ -25,10 +25,6 @@ def prefixed(state):
     return {f"module.{name}": value for name, value in state.items()}
 
 
-def save_by_torch(value, path, **options):
-    torch.save(value, path, **options)
-
-
 FORMS = {
     "state.pt": torch.save,
     "state.pth": torch.save,
@@ -75,6 +71,7 @@ def test_a_truncated_file_is_refused_wherever_it_ends(name, tmp_path):
             read_state(tmp_path / name)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("name", ["state.pt", "legacy.pt", "plain.safetensors"])
 def test_a_damaged_file_is_refused_or_read_but_never_crashes(name, tmp_path):
     FORMS[name](model().state_dict(), tmp_path / name)
@@ -100,6 +97,7 @@ class Trap:
         return (os.mkdir, (str(self.path),))
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize(
     "save",
     [

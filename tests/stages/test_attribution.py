@@ -1,6 +1,7 @@
 """The stages from the data to the scores, called as the rules call them."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -140,12 +141,10 @@ def test_shards_of_two_checkpoints_are_refused_by_naming_both(experiment):
 @pytest.mark.parametrize("array", ["features", "loss_gradients"])
 def test_a_damaged_feature_file_stops_the_stage_that_reads_it(experiment, array):
     run = experiment("solver.ridge=1").prepare().train().featurize().solve()
-    path = run.layout.features(1, 0)
-    whole, values = open(path, "rb").read(), load_file(path)[array].tobytes()
-    place = whole.index(values) + len(values) // 2
-    with open(path, "r+b") as file:
-        file.seek(place)
-        file.write(bytes([whole[place] ^ 1]))
+    path = Path(run.layout.features(1, 0))
+    whole, values = bytearray(path.read_bytes()), load_file(path)[array].tobytes()
+    whole[whole.index(values) + len(values) // 2] ^= 1
+    path.write_bytes(whole)
     with pytest.raises(StoreError, match=rf"features/1/0\.safetensors: .* of '{array}' .*checksum"):
         run.run(score, count=3)
 

@@ -1,6 +1,7 @@
 """The stages from subsets to the table of linear datamodeling scores and the figures."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -130,7 +131,7 @@ def test_every_figure_is_written_in_three_forms_and_equal_runs_give_equal_bytes(
             finished.run(draw)
         paths = [finished.layout.figure(name, suffix) for name in names for suffix in ("svg", "png", "csv")]
         assert all(os.path.getsize(path) > 20 for path in paths)
-        written.append([open(path, "rb").read() for path in paths])
+        written.append([Path(path).read_bytes() for path in paths])
     assert written[0] == written[1]
     shown = pd.read_csv(finished.layout.figure("predicted_vs_actual", "csv"))
     assert shown["subset"].tolist() == list(range(6))
@@ -142,4 +143,4 @@ def test_every_figure_is_written_in_three_forms_and_equal_runs_give_equal_bytes(
 def test_without_a_self_lds_the_figure_says_why(experiment):
     run = experiment("solver.ridge=0.5", "evaluation=none").prepare().train().featurize().solve()
     run.run(draw_self_lds)
-    assert "the ridge is 0.5 (relative), given" in open(run.layout.figure("self_lds", "svg")).read()
+    assert "the ridge is 0.5 (relative), given" in Path(run.layout.figure("self_lds", "svg")).read_text()

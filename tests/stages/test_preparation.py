@@ -180,6 +180,7 @@ def test_overflowing_gradients_name_the_examples_by_their_place_in_the_whole(exp
         run.run(featurize, checkpoint=0, shard=1)
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_features_too_large_for_their_storage_are_refused(experiment, tmp_path):
     torch.manual_seed(0)
     state = {name: 400 * value for name, value in MLP(64, [8], 10).state_dict().items()}
