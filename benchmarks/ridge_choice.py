@@ -1,4 +1,4 @@
-"""How close the ridge chosen by the self-LDS comes to the best of its grid, by the real LDS of a finished experiment."""
+"""How close the ridge chosen by the self-LDS comes to the best of its grid, by a finished experiment's real LDS."""
 
 import sys
 from functools import partial

@@ -82,8 +82,7 @@ def test_equal_seeds_draw_the_same_subsets_and_targets_for_every_method():
 
 
 def test_the_interval_agrees_with_a_bootstrap_written_as_two_loops():
-    # Targets that differ much, so that it matters how often each is drawn.
-    left, right = correlated(25, 6, np.array([0.95, 0.95, 0.95, 0, 0, 0]))
+    left, right = correlated(25, 6, 0.6)
     random = np.random.default_rng(123)
     values = []
     for _ in range(1000):
@@ -94,6 +93,16 @@ def test_the_interval_agrees_with_a_bootstrap_written_as_two_loops():
     # Quantiles of 1,000 resamples scatter by about a thirtieth of the width.
     assert found.low == pytest.approx(low, abs=0.12 * (high - low))
     assert found.high == pytest.approx(high, abs=0.12 * (high - low))
+
+
+def test_a_target_drawn_twice_counts_twice():
+    # Correlations of 1, 1 and -1 in any resample of the subsets. Their mean over three draws is -1, -1/3, 1/3 or 1 with
+    # probabilities of 1, 6, 12 and 8 out of 27, so the quantiles at .35 and .65 are 1/3.
+    left = np.tile(np.random.default_rng(0).standard_normal((20, 1)), 3)
+    found = interval(left, left * [1, 1, -1], resamples=3000, confidence=0.3)
+    assert (found.low, found.high) == pytest.approx((1 / 3, 1 / 3))
+    wider = interval(left, left * [1, 1, -1], resamples=3000, confidence=0.8)
+    assert (wider.low, wider.high) == pytest.approx((-1 / 3, 1))
 
 
 @pytest.mark.parametrize("retrains", [2, 3, 5])

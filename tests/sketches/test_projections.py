@@ -192,6 +192,11 @@ def test_checkpoints_and_seeds_get_their_own_matrices(name):
         assert abs(float((first * other).sum() / (first.norm() * other.norm()))) < 4 / np.sqrt(40)
 
 
+def test_the_built_sparse_sketch_has_the_nonzeros_that_the_settings_ask_for():
+    for name, nonzeros in (("sjlt", 1), ("sjlt4", 4)):
+        assert ((built_matrix(SETTINGS[name], 0) != 0).sum(dim=1) == nonzeros).all()
+
+
 @every_projection
 def test_features_do_not_depend_on_the_batch_size(name):
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Killed in the middle, damaged on disk: the same command again ends with the same bytes and redoes nothing complete."""
+"""Killed in the middle, or damaged on disk: the same command again ends with the same bytes."""
 
 import os
 import shutil

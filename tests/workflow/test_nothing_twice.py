@@ -1,10 +1,11 @@
 """What a change makes run again: named exactly, by dry runs on a finished experiment."""
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from run_snakemake import TINY, overrides, planned
+from run_snakemake import REPOSITORY, TINY, overrides, planned
 
 FIGURES = {"draw_gallery": 1, "draw_self_lds": 1, "draw_lds_vs_checkpoints": 1, "draw_predicted_vs_actual": 1}
 # The record of the configuration is a leaf: it follows every change, and nothing follows from it.
@@ -59,11 +60,7 @@ def test_the_number_of_cores_reruns_nothing(finished: Path) -> None:
 def test_a_new_version_of_a_stage_reruns_what_it_made(
     finished: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    # The package as it would be after a change of method: a copy with one number raised, found before the installed one.
-    import shutil
-
-    from run_snakemake import REPOSITORY
-
+    # The package as a change of method would leave it: a copy with one number raised, found before the installed one.
     for part in ("src", "config", "workflow", "envs"):
         shutil.copytree(REPOSITORY / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     stages = tmp_path / "src" / "trakflow" / "config" / "stages.py"

@@ -358,3 +358,14 @@ def test_a_file_that_no_rule_makes_is_named_before_any_job_runs_in_a_module(chec
 
 def test_nothing_was_written_to_the_checkout(checkout, in_folder, as_module, with_own_task, broken):
     assert contents(checkout.folder) == checkout.contents
+
+
+def test_a_changed_module_of_the_users_makes_what_it_made_again(checkout, in_folder, tmp_path):
+    folder = copy(in_folder, tmp_path / "changed")
+    assert "Nothing to be done" in run(checkout, folder, "--dry-run")
+    with (folder / "model.py").open("a", encoding="utf8") as file:
+        file.write("# another architecture, say\n")
+    planned = jobs(run(checkout, folder, "--dry-run"))
+    assert planned["import_checkpoint"] == 3
+    assert planned["featurize"] == 3
+    assert "prepare_train" not in planned

@@ -17,6 +17,12 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", README, re.M | re.S)
 
 
+def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, shell=True, cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+
+
 def test_the_own_model_files_and_command_give_scores(tmp_path: Path) -> None:
     files = dict(re.findall(r"<!-- file: (.*?) -->\n```\w+\n(.*?)```", README, re.S))
     assert set(files) == {"mine.py", "config/experiment/mine.yaml"}
@@ -30,7 +36,7 @@ def test_the_own_model_files_and_command_give_scores(tmp_path: Path) -> None:
     command = re.search(r"<!-- command -->\n```bash\n(.*?)\n```", README, re.S)[1]
     command = command.replace("path/to/trakflow/Snakefile", str(REPOSITORY / "Snakefile"))
     command = command.replace("snakemake ", f"{sys.executable} -m snakemake ", 1)
-    done = subprocess.run(command, shell=True, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    done = shell(command, tmp_path)
     assert done.returncode == 0, done.stderr[-4000:]
     scores = np.load(tmp_path / "results/mine/scores/trak.npy")
     assert scores.shape == (1000, 20)
@@ -39,9 +45,8 @@ def test_the_own_model_files_and_command_give_scores(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("line", [line for block in blocks("bash") for line in block.splitlines() if ".venv" in line])
 def test_each_command_is_understood(line: str, tmp_path: Path) -> None:
-    command = line.replace(".venv/bin/snakemake", f"{sys.executable} -m snakemake --directory {tmp_path}") + " --dry-run"
-    done = subprocess.run(command, shell=True, cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False)
-    # Each is a variation that composes and plans: a step that asks for what the paper's formula cannot do says so.
+    command = line.replace(".venv/bin/snakemake", f"{sys.executable} -m snakemake --directory {tmp_path}")
+    done = shell(f"{command} --dry-run", REPOSITORY)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "featurize" in done.stdout + done.stderr
 

@@ -40,7 +40,8 @@ def click(browser: WebDriver, path: str) -> None:
 def shown_figure(browser: WebDriver) -> dict:
     """Natural and displayed size of the largest embedded picture but the logo."""
     script = """
-        return [...document.querySelectorAll('img')].filter(image => image.complete && image.src.startsWith('data:image/svg'))
+        return [...document.querySelectorAll('img')]
+            .filter(image => image.complete && image.src.startsWith('data:image/svg'))
             .map(image => ({natural: image.naturalWidth, width: image.getBoundingClientRect().width,
                             height: image.getBoundingClientRect().height, source: image.src.slice(0, 80)}))
             .sort((one, other) => other.width * other.height - one.width * one.height)[0]

@@ -21,7 +21,7 @@ rule describe:
     message:
         "Write down the configuration."
     shell:
-        "{resources.script} job.log={log}"
+        "{resources.script} runtime.threads={threads} job.log={log}"
 
 
 rule prepare_train:

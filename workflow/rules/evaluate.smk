@@ -23,7 +23,7 @@ if settings.evaluation.source == "retrain":
         message:
             "Draw batch {wildcards.batch} of the evaluation subsets."
         shell:
-            "{resources.script} job.log={log} job.batch={wildcards.batch}"
+            "{resources.script} runtime.threads={threads} job.log={log} job.batch={wildcards.batch}"
 
     rule retrain:
         input:

@@ -27,7 +27,7 @@ rule draw_gallery:
     message:
         "Draw the gallery."
     shell:
-        "{resources.script} job.log={log}"
+        "{resources.script} runtime.threads={threads} job.log={log}"
 
 
 rule draw_self_lds:
@@ -53,7 +53,7 @@ rule draw_self_lds:
     message:
         "Draw the self-LDS curve."
     shell:
-        "{resources.script} job.log={log}"
+        "{resources.script} runtime.threads={threads} job.log={log}"
 
 
 if EVALUATED:
@@ -81,7 +81,7 @@ if EVALUATED:
         message:
             "Draw LDS against the number of checkpoints."
         shell:
-            "{resources.script} job.log={log}"
+            "{resources.script} runtime.threads={threads} job.log={log}"
 
     rule draw_predicted_vs_actual:
         input:
@@ -109,4 +109,4 @@ if EVALUATED:
         message:
             "Draw predicted against actual outputs."
         shell:
-            "{resources.script} job.log={log}"
+            "{resources.script} runtime.threads={threads} job.log={log}"

@@ -54,4 +54,4 @@ else:
         message:
             "Check checkpoint {wildcards.checkpoint}: {input.weights}."
         shell:
-            "{resources.script} job.log={log} job.checkpoint={wildcards.checkpoint}"
+            "{resources.script} runtime.threads={threads} job.log={log} job.checkpoint={wildcards.checkpoint}"

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trakflow.config.schema import Config
+from trakflow.config.user_code import with_source
 
 VERSIONS = {
     "prepare_train": 1,
@@ -50,25 +51,30 @@ def _recipe(config: Config) -> dict[str, Any]:
     # Ensembles and single models train alike, so which of them is used is not part of what was trained.
     return {
         "seed": config.seed,
-        "model": config.model,
-        "task": config.task,
+        "model": with_source(config.model),
+        "task": with_source(config.task),
         "training": config.training.model_dump(exclude={"ensemble"}),
     }
 
 
 def _gradients(config: Config) -> dict[str, Any]:
-    return {"seed": config.seed, "model": config.model, "task": config.task, "sketch": config.sketch.model_dump()}
+    return {
+        "seed": config.seed,
+        "model": with_source(config.model),
+        "task": with_source(config.task),
+        "sketch": config.sketch.model_dump(),
+    }
 
 
 def _prepare_targets(config: Config) -> dict[str, Any]:
     reads: dict[str, Any] = {
-        "targets": config.data.targets,
+        "targets": with_source(config.data.targets),
         "target_count": config.data.target_count,
         "num_classes": config.data.num_classes,
         "output": config.targets.output,
     }
     if config.targets.output == "predicted":
-        reads |= {"model": config.model, "task": config.task}
+        reads |= {"model": with_source(config.model), "task": with_source(config.task)}
     return reads
 
 
@@ -98,13 +104,13 @@ def _evaluate(config: Config) -> dict[str, Any]:
 
 _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "prepare_train": lambda config: {
-        "train": config.data.train,
+        "train": with_source(config.data.train),
         "train_size": config.data.train_size,
         "num_classes": config.data.num_classes,
     },
     "prepare_targets": _prepare_targets,
     "train_checkpoint": _checkpoint_training,
-    "import_checkpoint": lambda config: {"model": config.model},
+    "import_checkpoint": lambda config: {"model": with_source(config.model)},
     "featurize": _gradients,
     "featurize_targets": _gradients,
     "finalize": lambda config: {"weights": config.solver.weights},
@@ -112,7 +118,7 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "score": lambda config: config.scores.model_dump(),
     "subsets": _subsets,
     "retrain": _recipe,
-    "retrained_outputs": lambda config: {"model": config.model, "task": config.task},
+    "retrained_outputs": lambda config: {"model": with_source(config.model), "task": with_source(config.task)},
     "evaluate": _evaluate,
     "figures": lambda config: {
         "style": config.figures.model_dump(include={"font_size", "dpi", "palette"}),

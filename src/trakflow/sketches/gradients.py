@@ -26,7 +26,7 @@ class GradientSketch(Sketch):
     """
 
     def __init__(self, model: nn.Module, task: Task, projection: Projection):
-        # torch.func imports this at its first gradient, which takes a second; done here, it is not taken for featurizing.
+        # torch.func imports this at its first gradient, for a second; done here, it does not count as featurizing.
         import torch._dynamo  # noqa: F401
 
         self.k = projection.k

@@ -110,7 +110,6 @@ def evaluate(config: Config, layout: Layout) -> None:
                 "sketch": config.sketch.name,
                 "k": features[0].k,
                 "ridge": ridge["value"],
-                "ridge_unit": ridge["unit"],
                 "weights": config.solver.weights,
                 "lds": estimate.value,
                 "ci_low": estimate.low,
@@ -119,6 +118,7 @@ def evaluate(config: Config, layout: Layout) -> None:
                 "subsets": len(masks),
                 "retrains": len(outputs),
                 "featurize_seconds": sum(feature.seconds for feature in features),
+                "ridge_unit": ridge["unit"],
             }
         )
     with atomic_path(layout.lds) as temporary:

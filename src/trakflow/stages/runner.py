@@ -43,7 +43,11 @@ def run(stage: Stage) -> None:
             log.error("%s", error)
             sys.exit(1)
         except Exception:
-            log.error("trakflow failed in a way it did not foresee; please report this:\n%s", traceback.format_exc())
+            log.error(
+                "This failed in a way that trakflow did not foresee. If the last lines below are in your own code, "
+                "look there; if not, please report it.\n%s",
+                traceback.format_exc(),
+            )
             sys.exit(1)
 
     _make_importable(sys.argv[1:])

@@ -1,0 +1,26 @@
+"""The user's own code is part of the configuration; installed code is not."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from trakflow.config.user_code import with_source
+
+
+def test_a_changed_module_of_the_users_changes_the_component(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    module = tmp_path / "users_own_module.py"
+    module.write_text("def make():\n    return 1\n", encoding="utf8")
+    component = {"_target_": "users_own_module.make", "size": 3}
+    first = with_source(component)
+    assert first["size"] == 3
+    assert "users_own_module" not in sys.modules
+    assert with_source(component) == first
+    module.write_text("def make():\n    return 2\n", encoding="utf8")
+    assert with_source(component)["_source_"] != first["_source_"]
+
+
+@pytest.mark.parametrize("target", ["trakflow.models.mlp.MLP", "torch.nn.Linear", "json.loads", "builtins.dict"])
+def test_installed_code_is_not_hashed(target: str) -> None:
+    assert with_source({"_target_": target}) == {"_target_": target}
