@@ -27,29 +27,36 @@ def random_subset(size: int, fraction: float, seed: int, role: str, index: int) 
     Returns:
         A boolean mask (n) with floor(fraction * n) True.
     """
+    return random_subsets(size, fraction, seed, role, [index])[0]
+
+
+def random_subsets(
+    size: int, fraction: float, seed: int, role: str, indices: Sequence[int]
+) -> Bool[np.ndarray, "subsets n"]:
+    """Return the masks of several subsets, one a row; arguments as for `random_subset`."""
     chosen = math.floor(fraction * size)
     if math.comb(size, chosen) >= COLLISIONS_LIKELY:
-        return _draw(size, chosen, seed, role, index, 0)
+        return np.stack([_draw(size, chosen, seed, role, index, 0) for index in indices])
+    distinct = _distinct(size, chosen, seed, role, max(indices) + 1)
+    return np.stack([distinct[index] for index in indices])
+
+
+def _distinct(size: int, chosen: int, seed: int, role: str, count: int) -> list[Bool[np.ndarray, " n"]]:
+    """Draw subsets 0 to count - 1, each again until it differs from all before it."""
+    masks: list[np.ndarray] = []
     seen: set[bytes] = set()
-    mask = np.zeros(size, dtype=bool)
-    for number in range(index + 1):
+    for number in range(count):
         attempt = 0
         mask = _draw(size, chosen, seed, role, number, attempt)
         while mask.tobytes() in seen:
             attempt += 1
             mask = _draw(size, chosen, seed, role, number, attempt)
         seen.add(mask.tobytes())
-    return mask
+        masks.append(mask)
+    return masks
 
 
 def _draw(size: int, chosen: int, seed: int, role: str, index: int, attempt: int) -> Bool[np.ndarray, " n"]:
     mask = np.zeros(size, dtype=bool)
     mask[generator(seed, "subset", role, index, attempt).permutation(size)[:chosen]] = True
     return mask
-
-
-def random_subsets(
-    size: int, fraction: float, seed: int, role: str, indices: Sequence[int]
-) -> Bool[np.ndarray, "subsets n"]:
-    """Return the masks of several subsets, one a row."""
-    return np.stack([random_subset(size, fraction, seed, role, index) for index in indices])

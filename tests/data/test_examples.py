@@ -48,7 +48,7 @@ def test_every_form_becomes_the_same_examples(form):
 
 def test_examples_pass_through_and_integer_inputs_stay_integers():
     examples = Examples({"tokens": np.arange(4)})
-    assert as_examples(examples) is examples
+    np.testing.assert_array_equal(as_examples(examples).arrays["tokens"], np.arange(4))
     assert as_examples((np.arange(6).reshape(3, 2), [0, 1, 0])).arrays["inputs"].dtype == np.int64
 
 
@@ -121,3 +121,24 @@ def test_examples_read_back_from_disk_with_their_ids(tmp_path):
 def test_without_ids_an_example_is_called_by_its_index(tmp_path):
     write_examples(tmp_path / "a", Examples({"inputs": np.zeros((12, 1))}), {})
     assert read_ids(ArrayFile(tmp_path / "a")) == [str(index) for index in range(12)]
+
+
+def test_a_float64_examples_object_is_kept_as_float32_with_int64_labels():
+    found = as_examples(Examples({"inputs": np.zeros((2, 3)), "labels": np.array([0, 1], dtype=np.uint8)}, ["a", "b"]))
+    assert found.arrays["inputs"].dtype == np.float32
+    assert found.arrays["labels"].dtype == np.int64
+    assert found.ids == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ((np.zeros((2, 3)), np.array([0.5, 1.7])), "Labels must be integers"),
+        ((np.zeros((2, 3)), ["cat", "dog"]), "Labels must be integers"),
+        ([(np.zeros(3), 0), (np.zeros(4), 1)], "different shapes"),
+        ((["some", "text"], [0, 1]), "no numbers"),
+    ],
+)
+def test_what_torch_could_not_take_is_refused_in_words(value, words):
+    with pytest.raises(DataError, match=words):
+        as_examples(value)

@@ -35,7 +35,7 @@ class OneIsNaN:
     def __new__(cls, size):
         inputs = np.zeros((size, 64), dtype=np.float32)
         inputs[3] = np.nan
-        return inputs, np.zeros(size)
+        return inputs, np.zeros(size, dtype=int)
 
 class Returns:
     def __new__(cls, **arguments):

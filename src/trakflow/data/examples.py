@@ -39,27 +39,44 @@ def as_examples(value: Any) -> Examples:
         The examples, with inputs as float32 where they were floating.
 
     Raises:
-        DataError: It is none of the three, or empty.
+        DataError: It is none of the three, or empty; inputs differ in shape; labels are no integers.
     """
     if isinstance(value, Examples):
-        return value
+        arrays = {name: _labels(array) if name == "labels" else _rows(array) for name, array in value.arrays.items()}
+        return Examples(arrays, value.ids)
     if isinstance(value, tuple) and len(value) == 2:
         inputs, labels = value
     elif hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping):
         pairs = [value[index] for index in range(len(value))]
         if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
             raise DataError("The data set must hold (input, label) pairs, and at least one.")
-        inputs = np.stack([np.asarray(pair[0]) for pair in pairs])
-        labels = [int(pair[1]) for pair in pairs]
+        inputs, labels = [np.asarray(pair[0]) for pair in pairs], [pair[1] for pair in pairs]
     else:
         raise DataError(
             f"The data callable returned {type(value).__name__}; return trakflow.data.examples.Examples, a tuple "
             "(inputs, labels), or a map-style data set of (input, label)."
         )
-    inputs = np.asarray(inputs)
-    if np.issubdtype(inputs.dtype, np.floating):
-        inputs = inputs.astype(np.float32)
-    return Examples({"inputs": inputs, "labels": np.asarray(labels).astype(np.int64)})
+    return Examples({"inputs": _rows(inputs), "labels": _labels(labels)})
+
+
+def _rows(values: Any) -> np.ndarray:
+    """One row an example, float32 where it was floating."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise DataError(f"The examples' inputs have different shapes; pad or resize them to one ({error}).") from error
+    if array.dtype == object or array.dtype.kind in "USV":
+        raise DataError(f"The examples' inputs are no numbers (dtype {array.dtype}); encode them first.")
+    return array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
+
+
+def _labels(values: Any) -> np.ndarray:
+    array = np.asarray(values)
+    if array.dtype.kind not in "iub":
+        raise DataError(
+            f"Labels must be integers, the numbers of classes, but have dtype {array.dtype}; encode them first."
+        )
+    return array.astype(np.int64)
 
 
 def check_examples(examples: Examples, size: int, num_classes: int | None, setting: str) -> None:

@@ -132,7 +132,8 @@ def _batches(
 
 
 def _arrays(found: SketchedBatch, dtype: str) -> dict[str, np.ndarray]:
-    features = found.features.numpy().astype(dtype)
+    with np.errstate(over="ignore"):  # an overflow is an error below, with a sentence
+        features = found.features.numpy().astype(dtype)
     if not np.isfinite(features).all():
         raise NumericalError(f"Features overflow {dtype}; set sketch.dtype=float32.")
     arrays = {"features": features, "outputs": found.outputs.numpy(), "loss_gradients": found.loss_gradients.numpy()}

@@ -31,7 +31,7 @@ def train_ensemble(
 ) -> State:
     """Train one model for each row of `masks`, together or, with `training.ensemble=false`, one after another.
 
-    Both ways give the same weights up to rounding.
+    Both ways give the same weights up to rounding, unless the model draws random numbers while it trains (dropout).
 
     Args:
         factory: Makes an untrained model.
