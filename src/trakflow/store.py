@@ -101,8 +101,9 @@ def numpy_file(path: Path | str, shape: tuple[int, ...], dtype: type[np.generic]
     with atomic_path(path) as temporary:
         array = np.lib.format.open_memmap(temporary, mode="w+", dtype=dtype, shape=shape)
         # A full disk must be an error now, not a crash of the process at the first write into the mapping.
-        with temporary.open("r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+        if hasattr(os, "posix_fallocate"):  # not on macOS
+            with temporary.open("r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
         yield array
         array.flush()
 

@@ -177,7 +177,7 @@ def _score_provenance(config: Config, layout: Layout, ridge: dict[str, Any]) -> 
         )
     return {
         "method": METHOD,
-        "config": config.model_dump(mode="json", exclude={"job", "runtime", "figures"}),
+        "config": config.model_dump(mode="json", exclude={"job", "runtime", "figures", "evaluation"}),
         "git_sha": _git_sha(),
         "versions": _versions(),
         "stages": VERSIONS,
