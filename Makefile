@@ -47,5 +47,6 @@ format: $(DEV) ## Apply the formatters
 	$(BIN)/snakefmt Snakefile workflow examples
 
 clean: ## Remove results and caches; the environment stays
-	rm -rf .snakemake .mypy_cache .ruff_cache .hypothesis .pytest_cache build
-	find results -mindepth 1 -not -name README.md -delete
+	rm -rf .snakemake .mypy_cache .ruff_cache .pytest_cache build
+	find results -mindepth 1 -maxdepth 1 -not -name README.md -exec rm -rf {} +
+	find . -path ./.venv -prune -o -name __pycache__ -exec rm -rf {} +

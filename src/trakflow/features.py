@@ -18,6 +18,7 @@ SAME_IN_ALL_SHARDS = (
     "checkpoint",
     "checkpoint_content",
     "data_content",
+    "gradients",
     "total",
     "k",
     "dtype",

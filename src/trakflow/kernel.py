@@ -19,6 +19,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from trakflow.errors import NumericalError
+from trakflow.progress import progress
 
 # Yields (first row, Phi rows, W rows) over all n rows in order, as often as it is called.
 Rows = Iterator[tuple[int, Float[Tensor, "rows k"], Float[Tensor, " rows"] | None]]
@@ -37,13 +38,14 @@ def gram(stream: Rows | Iterable, k: int) -> Float64[Tensor, "k k"]:
 def outer_gram(stream: Stream, n: int) -> Float64[Tensor, "n n"]:
     """Compute W^(1/2) Phi Phi^T W^(1/2) in float64, a pair of row blocks at a time."""
     total = torch.zeros(n, n, dtype=torch.float64)
-    for first, left, left_weights in stream():
+    for first, left, left_weights in progress(stream(), "Gram matrix"):
         scaled = _weighted(left, left_weights)
         for second, right, right_weights in stream():
-            if second <= first:
-                block = scaled @ _weighted(right, right_weights).T
-                total[first : first + len(left), second : second + len(right)] = block
-                total[second : second + len(right), first : first + len(left)] = block.T
+            if second > first:  # blocks come in order, and the matrix is symmetric
+                break
+            block = scaled @ _weighted(right, right_weights).T
+            total[first : first + len(left), second : second + len(right)] = block
+            total[second : second + len(right), first : first + len(left)] = block.T
     return total
 
 

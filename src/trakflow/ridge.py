@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trakflow.features import FeatureSet
 from trakflow.kernel import BilinearCurve
+from trakflow.progress import progress
 from trakflow.ranks import rank_correlations
 from trakflow.scoring import CheckpointParts
 
@@ -44,7 +45,7 @@ def self_lds_by_target(
     # Row c: Q averaged over the checkpoints other than c, on S_c and zero elsewhere.
     others = (loss_gradients.sum(axis=0, dtype=np.float64) - loss_gradients) / (count - 1)
     sums = torch.from_numpy(np.where(masks, others, 0.0)).T
-    for own, load in enumerate(checkpoints):
+    for own, load in enumerate(progress(checkpoints, "self-LDS")):
         parts = load()
         left = _weighted_sums(parts.features, sums)
         left[:, own] = 0

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from trakflow.features import FeatureSet
 from trakflow.kernel import Kernel
+from trakflow.progress import progress
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def score_blocks(
         last = min(first + columns, m)
         kernel_mean = torch.zeros(n, last - first)
         gradient_mean = np.zeros(n, dtype=np.float64)
-        for load in checkpoints:
+        for load in progress(checkpoints, "score"):
             parts = load()
             _add_kernel_products(kernel_mean, parts, slice(first, last), 1 / len(checkpoints))
             gradient_mean += parts.features.loss_gradients() / len(checkpoints)

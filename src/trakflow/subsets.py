@@ -35,7 +35,7 @@ def random_subsets(
 ) -> Bool[np.ndarray, "subsets n"]:
     """Return the masks of several subsets, one a row; arguments as for `random_subset`."""
     chosen = math.floor(fraction * size)
-    if math.comb(size, chosen) >= COLLISIONS_LIKELY:
+    if min(chosen, size - chosen) > 64 or math.comb(size, chosen) >= COLLISIONS_LIKELY:
         return np.stack([_draw(size, chosen, seed, role, index, 0) for index in indices])
     distinct = _distinct(size, chosen, seed, role, max(indices) + 1)
     return np.stack([distinct[index] for index in indices])

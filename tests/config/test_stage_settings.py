@@ -12,7 +12,7 @@ MODEL = {*TRAINED, *GRADIENTS, "import_checkpoint", "retrained_outputs"}
 # One changed setting, and the stages that must run again for it and not for what they read of others' files.
 CHANGES = {
     "seed=1": {*TRAINED, *GRADIENTS, "subsets", "evaluate"},
-    "data.train_size=1000": {"prepare_train", "train_checkpoint", "subsets"},
+    "data.train_size=1000": {"prepare_train", "train_checkpoint", "import_mask", "subsets"},
     "data.target_count=20": {"prepare_targets"},
     "+data.train.folder=x": {"prepare_train"},
     "+data.targets.folder=x": {"prepare_targets"},
@@ -38,7 +38,6 @@ CHANGES = {
     "sketch.dtype=float16": GRADIENTS,
     "solver.weights=off": {"finalize"},
     "solver.ridge=0.5": {"choose_ridge"},
-    "solver.ridge_unit=absolute": set(),
     "solver.ridge_grid.points=9": {"choose_ridge"},
     "scores.topk=7": {"score"},
     "evaluation.subsets=90": {"evaluate"},

@@ -75,7 +75,7 @@ def check(arrays, ids=(), size=6, num_classes=4):
 
 def test_sound_examples_pass():
     check({"inputs": INPUTS, "labels": LABELS}, [f"id{index}" for index in range(6)])
-    check({"inputs": INPUTS, "labels": LABELS + 100}, num_classes=None)
+    check({"inputs": INPUTS}, num_classes=None)
     check({"inputs": np.arange(6)})
 
 
@@ -142,3 +142,27 @@ def test_a_float64_examples_object_is_kept_as_float32_with_int64_labels():
 def test_what_torch_could_not_take_is_refused_in_words(value, words):
     with pytest.raises(DataError, match=words):
         as_examples(value)
+
+
+def test_labels_need_a_number_of_classes():
+    with pytest.raises(DataError, match=r"data\.num_classes must say"):
+        check({"inputs": INPUTS, "labels": LABELS}, num_classes=None)
+
+
+@pytest.mark.parametrize("ids", [[1, 2], np.array(["a", "b"]), ("a", "b")])
+def test_ids_of_any_kind_become_text(ids):
+    found = as_examples(Examples({"inputs": np.zeros((2, 3))}, ids))
+    assert found.ids == [str(name) for name in ids]
+
+
+def test_tensors_of_any_kind_become_float32_arrays():
+    tensor = torch.ones(2, 3, dtype=torch.bfloat16, requires_grad=True)
+    for value in ((tensor, torch.tensor([0, 1])), [(tensor[0], torch.tensor(0)), (tensor[1], 1)]):
+        found = as_examples(value)
+        np.testing.assert_array_equal(found.arrays["inputs"], np.ones((2, 3), dtype=np.float32))
+        assert found.arrays["labels"].tolist() == [0, 1]
+
+
+def test_names_that_the_workflow_keeps_for_itself_are_refused():
+    with pytest.raises(DataError, match="'attributed_labels'"):
+        as_examples(Examples({"inputs": np.zeros((2, 3)), "attributed_labels": np.zeros(2)}))

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from trakflow.errors import NumericalError, StoreError
+from trakflow.errors import DataError, NumericalError, StoreError
 from trakflow.models.mlp import MLP
-from trakflow.stages.attribute import finalize, load_parts, score
+from trakflow.stages.attribute import choose_ridge, finalize, load_parts, score
 from trakflow.stages.checkpoints import import_checkpoint, train_checkpoint
 from trakflow.stages.featurize import featurize, featurize_targets
 from trakflow.store import read_json
@@ -169,3 +169,35 @@ def test_the_identity_sketch_without_ridge_and_more_parameters_than_examples_is_
     )
     with pytest.raises(NumericalError, match=r"k is larger than n.*solver\.ridge"):
         run.solve()
+
+
+def test_target_features_of_another_seed_are_refused(experiment):
+    run = experiment().prepare().train().featurize().solve()
+    run.configure("seed=1")
+    run.run(featurize_targets, checkpoint=1)
+    run.configure()
+    with pytest.raises(StoreError, match="do not belong together: 'gradients'"):
+        run.run(choose_ridge, count=3)
+
+
+def test_a_kernel_of_other_weights_is_refused(experiment):
+    run = experiment().prepare().train().featurize().solve()
+    run.configure("solver.weights=off")
+    with pytest.raises(StoreError, match=r"was made with solver\.weights=on, and off is set"):
+        run.run(choose_ridge, count=3)
+
+
+def test_checkpoints_that_saw_the_same_examples_do_not_choose_a_ridge(experiment):
+    run = experiment().prepare().train().featurize()
+    for number in range(3):
+        np.save(run.layout.checkpoint_mask(number), np.ones(60, dtype=bool))
+    with pytest.raises(DataError, match=r"same examples.*solver\.ridge"):
+        run.run(choose_ridge, count=3)
+
+
+def test_scores_that_are_left_out_leave_no_old_ones(experiment):
+    run = experiment("evaluation=none").prepare().train().featurize().solve()
+    assert Path(run.layout.score_array(3, 3)).is_file()
+    run.configure("evaluation=none", "scores.dense=false")
+    run.run(score)
+    assert not Path(run.layout.score_array(3, 3)).exists()

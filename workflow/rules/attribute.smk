@@ -17,6 +17,7 @@ rule featurize:
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        gpu=GPUS,
         script=script("featurize"),
     params:
         reads=reads("featurize"),
@@ -46,6 +47,7 @@ rule featurize_targets:
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        gpu=GPUS,
         script=script("featurize_targets"),
     params:
         reads=reads("featurize_targets"),
@@ -87,7 +89,10 @@ rule choose_ridge:
         masks=lambda wildcards: [
             layout.checkpoint_mask(checkpoint)
             for checkpoint in range(int(wildcards.checkpoints))
+            if settings.checkpoints.on_subsets
         ],
+        train=rules.prepare_train.output,
+        data=rules.prepare_targets.output,
     output:
         layout.ridge("{checkpoints}"),
     log:
@@ -143,6 +148,8 @@ rule score_partial:
     input:
         unpack(lambda wildcards: scored_parts(wildcards.checkpoints)),
         ridge=layout.ridge("{checkpoints}"),
+        train=rules.prepare_train.output,
+        data=rules.prepare_targets.output,
     output:
         layout.score_array("{checkpoints}", TOTAL),
     log:

@@ -18,7 +18,7 @@ try:
     layout = Layout(f"results/{choice.experiment}")
     # Where this is a module of another Snakefile, rules of that one may make the files.
     if workflow.modifier.is_main_snakefile():
-        check_user_files(settings, layout)
+        check_user_files(settings)
 except TrakflowError as error:
     raise WorkflowError(str(error))
 
@@ -41,6 +41,9 @@ HYDRA = shlex.join(
         f"job.results={layout.root}",
     ]
 )
+
+# Of the jobs that run the model; the profile says how many there are, so that two jobs never share one.
+GPUS = int(settings.runtime.device.startswith("cuda"))
 
 CHECKPOINTS = range(settings.checkpoints.total)
 SHARDS = range(settings.shards)

@@ -64,6 +64,7 @@ rule prepare_targets:
     resources:
         mem_mb=settings.runtime.memory_mb,
         runtime=settings.runtime.minutes,
+        gpu=GPUS,
         script=script("prepare_targets"),
     params:
         reads=reads("prepare_targets"),

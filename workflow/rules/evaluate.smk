@@ -41,6 +41,7 @@ if settings.evaluation.source == "retrain":
         resources:
             mem_mb=settings.runtime.memory_mb,
             runtime=settings.runtime.minutes,
+            gpu=GPUS,
             script=script("retrain"),
         params:
             reads=reads("retrain"),
@@ -66,6 +67,7 @@ if settings.evaluation.source == "retrain":
         resources:
             mem_mb=settings.runtime.memory_mb,
             runtime=settings.runtime.minutes,
+            gpu=GPUS,
             script=script("retrained_outputs"),
         params:
             reads=reads("retrained_outputs"),

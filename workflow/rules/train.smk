@@ -18,6 +18,7 @@ if settings.checkpoints.files is None:
         resources:
             mem_mb=settings.runtime.memory_mb,
             runtime=settings.runtime.minutes,
+            gpu=GPUS,
             script=script("train_checkpoint"),
         params:
             reads=reads("train_checkpoint"),
@@ -31,13 +32,9 @@ else:
 
     rule import_checkpoint:
         input:
-            weights=lambda wildcards: settings.checkpoints.files[
-                int(wildcards.checkpoint)
-            ],
-            masks=[settings.checkpoints.masks] if settings.checkpoints.masks else [],
+            lambda wildcards: settings.checkpoints.files[int(wildcards.checkpoint)],
         output:
-            weights=layout.checkpoint("{checkpoint}"),
-            mask=layout.checkpoint_mask("{checkpoint}"),
+            layout.checkpoint("{checkpoint}"),
         log:
             log_of("import_checkpoint/{checkpoint}"),
         benchmark:
@@ -52,6 +49,29 @@ else:
         params:
             reads=reads("import_checkpoint"),
         message:
-            "Check checkpoint {wildcards.checkpoint}: {input.weights}."
+            "Check checkpoint {wildcards.checkpoint}: {input}."
+        shell:
+            "{resources.script} runtime.threads={threads} job.log={log} job.checkpoint={wildcards.checkpoint}"
+
+    rule import_mask:
+        input:
+            [settings.checkpoints.masks] if settings.checkpoints.masks else [],
+        output:
+            layout.checkpoint_mask("{checkpoint}"),
+        log:
+            log_of("import_mask/{checkpoint}"),
+        benchmark:
+            benchmark_of("import_mask/{checkpoint}")
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=settings.runtime.memory_mb,
+            runtime=settings.runtime.minutes,
+            script=script("import_mask"),
+        params:
+            reads=reads("import_mask"),
+        message:
+            "Keep what checkpoint {wildcards.checkpoint} was trained on."
         shell:
             "{resources.script} runtime.threads={threads} job.log={log} job.checkpoint={wildcards.checkpoint}"

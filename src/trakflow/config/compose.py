@@ -51,6 +51,7 @@ def compose_config(experiment: str, overrides: Sequence[str] = (), config_dirs: 
     for folder in config_dirs:
         if not Path(folder).is_dir():
             raise ConfigError(f"config_dirs: there is no folder {folder} (looked from {Path.cwd()}).")
+        _refuse_names_of_ours(Path(folder))
     add_import_paths(config_dirs)
     arguments = [*search_path_override(config_dirs), f"experiment={experiment}", *overrides]
     GlobalHydra.instance().clear()
@@ -61,6 +62,16 @@ def compose_config(experiment: str, overrides: Sequence[str] = (), config_dirs: 
         raise ConfigError(
             f"The configuration of experiment '{experiment}' cannot be composed: {_sentence(error)}"
         ) from error
+
+
+def _refuse_names_of_ours(folder: Path) -> None:
+    # Hydra would take the first it finds, which is ours, without a word.
+    for path in sorted(folder.resolve().rglob("*.yaml")):
+        name = path.relative_to(folder.resolve())
+        if (CONFIG_ROOT / name).is_file():
+            raise ConfigError(
+                f"{folder / name} has the name of one of trakflow's own files, which would win; rename it."
+            )
 
 
 def _sentence(error: BaseException) -> str:

@@ -25,7 +25,11 @@ def _check_component(value: dict[str, Any]) -> dict[str, Any]:
     target = value.get("_target_")
     if not isinstance(target, str) or "." not in target:
         raise ValueError("needs `_target_: package.module.name`, the callable that makes it")
-    if not _module_exists(target):
+    try:
+        exists = _module_exists(target)
+    except Exception as error:
+        raise ValueError(f"`_target_: {target}` cannot be imported: {type(error).__name__}: {error}") from error
+    if not exists:
         raise ValueError(
             f"`_target_: {target}` names no importable module; install its package, or put the module beside a folder "
             "listed in `config_dirs`"
@@ -34,7 +38,8 @@ def _check_component(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _module_exists(target: str) -> bool:
-    # Nested classes have several trailing names, so any importable prefix will do; the modules themselves are not run.
+    # Nested classes have several trailing names, so any importable prefix will do. Looking for a module runs the
+    # packages around it, as Python must, but not the module itself.
     parts = target.split(".")[:-1]
     for length in range(len(parts), 0, -1):
         try:
@@ -49,9 +54,9 @@ Component = Annotated[dict[str, Any], AfterValidator(_check_component)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: frozen, and closed to unknown keys."""
+    """A part of the configuration: frozen, closed to unknown keys, and strict about types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Data(Section):
@@ -151,6 +156,12 @@ class RidgeGrid(Section):
     high: PositiveFloat = 1e3
     points: Annotated[int, Field(ge=2)] = 25
 
+    @model_validator(mode="after")
+    def _ascending(self) -> "RidgeGrid":
+        if self.low >= self.high:
+            raise ValueError(f"low={self.low} must be less than high={self.high}")
+        return self
+
 
 def _yaml_switch(value: object) -> object:
     # YAML 1.1 reads a bare `on` or `off` as a boolean.
@@ -164,6 +175,12 @@ class Solver(Section):
     ridge: Literal["auto"] | Annotated[float, Field(ge=0)] = "auto"
     ridge_unit: Literal["relative", "absolute"] = "relative"
     ridge_grid: RidgeGrid = RidgeGrid()
+
+    @model_validator(mode="after")
+    def _unit_applies(self) -> "Solver":
+        if self.ridge == "auto" and self.ridge_unit != "relative":
+            raise ValueError("ridge=auto chooses a relative ridge; set ridge_unit=relative, or ridge to a number")
+        return self
 
 
 class Scores(Section):
@@ -285,6 +302,9 @@ class Config(Section):
             chosen = math.floor(fraction * size)
             if not 0 < chosen < size:
                 raise ValueError(f"a part of {fraction:g} of data.train_size={size} examples is empty or everything")
+            # Far more than anyone asks for, and slow to count.
+            if min(chosen, size - chosen) > 64:
+                continue
             if count > math.comb(size, chosen):
                 raise ValueError(
                     f"{name}={count} is more than the {math.comb(size, chosen)} subsets of {chosen} out of {size} "

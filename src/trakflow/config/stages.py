@@ -15,6 +15,7 @@ VERSIONS = {
     "prepare_targets": 1,
     "train_checkpoint": 1,
     "import_checkpoint": 1,
+    "import_mask": 1,
     "featurize": 1,
     "featurize_targets": 1,
     "finalize": 1,
@@ -48,7 +49,7 @@ def _checkpoint_training(config: Config) -> dict[str, Any]:
 
 
 def _recipe(config: Config) -> dict[str, Any]:
-    # Ensembles and single models train alike, so which of them is used is not part of what was trained.
+    # Ensembles and single models train alike (with dropout: equally distributed), so which it was is left out.
     return {
         "seed": config.seed,
         "model": with_source(config.model),
@@ -110,6 +111,7 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
     },
     "prepare_targets": _prepare_targets,
     "train_checkpoint": _checkpoint_training,
+    "import_mask": lambda config: {"train_size": config.data.train_size},
     "import_checkpoint": lambda config: {"model": with_source(config.model)},
     "featurize": _gradients,
     "featurize_targets": _gradients,

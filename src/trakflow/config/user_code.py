@@ -15,8 +15,8 @@ from typing import Any
 def with_source(component: Mapping[str, Any]) -> dict[str, Any]:
     """Return a component with the hash of the module that its `_target_` names, if that is the user's own.
 
-    Installed packages are known by their versions and trakflow by its stages, so neither is hashed. Modules that the
-    named one imports are not followed.
+    trakflow's own stages carry versions. Installed packages, modules that the named one imports, and data files that it
+    reads are not followed.
     """
     source = _own_source(str(component["_target_"]))
     return dict(component) if source is None else {**component, "_source_": hashlib.sha256(source).hexdigest()[:16]}

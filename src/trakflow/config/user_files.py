@@ -4,27 +4,23 @@ from pathlib import Path
 
 from trakflow.config.schema import Config
 from trakflow.errors import ConfigError
-from trakflow.layout import Layout
 
 
-def check_user_files(config: Config, layout: Layout) -> None:
+def check_user_files(config: Config) -> None:
     """Refuse a configuration that names files which are not there.
 
-    Checkpoints that were imported already are not looked for: the workflow has its own copies.
+    Copies that were imported earlier do not stand in for them: they may be copies of other files.
 
     Args:
         config: The experiment.
-        layout: Where its results lie.
 
     Raises:
         ConfigError: Names every missing file with the setting that names it.
     """
     named: list[tuple[str, str | None]] = [
-        (f"checkpoints.files[{number}]", file)
-        for number, file in enumerate(config.checkpoints.files or [])
-        if not Path(layout.checkpoint(number)).is_file()
+        (f"checkpoints.files[{number}]", file) for number, file in enumerate(config.checkpoints.files or [])
     ]
-    if named and config.checkpoints.masks is not None:
+    if config.checkpoints.masks is not None:
         named.append(("checkpoints.masks", config.checkpoints.masks))
     if config.evaluation.source == "files":
         named += [("evaluation.masks", config.evaluation.masks), ("evaluation.outputs", config.evaluation.outputs)]

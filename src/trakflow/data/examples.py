@@ -11,6 +11,8 @@ from jaxtyping import Int, Shaped
 from trakflow.errors import DataError
 from trakflow.store import ArrayFile, write_arrays
 
+RESERVED = {"ids", "attributed_labels"}
+
 
 @dataclass(frozen=True)
 class Examples:
@@ -19,11 +21,11 @@ class Examples:
     Attributes:
         arrays: Arrays with one row an example, at least `inputs` (float32 or integer) and, for tasks with labels,
             `labels` (n, int64). Tasks read them by these names.
-        ids: The data set's own name of each example; empty means its index.
+        ids: The data set's own name of each example, kept as text; empty means its index.
     """
 
     arrays: Mapping[str, np.ndarray]
-    ids: Sequence[str] = field(default_factory=list)
+    ids: Sequence[Any] | np.ndarray = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -43,14 +45,18 @@ def as_examples(value: Any) -> Examples:
     """
     if isinstance(value, Examples):
         arrays = {name: _labels(array) if name == "labels" else _rows(array) for name, array in value.arrays.items()}
-        return Examples(arrays, value.ids)
+        if reserved := RESERVED & arrays.keys():
+            raise DataError(
+                f"Examples hold an array '{reserved.pop()}', a name that trakflow keeps for itself; rename it."
+            )
+        return Examples(arrays, [str(name) for name in value.ids])
     if isinstance(value, tuple) and len(value) == 2:
         inputs, labels = value
     elif hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping):
         pairs = [value[index] for index in range(len(value))]
         if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
             raise DataError("The data set must hold (input, label) pairs, and at least one.")
-        inputs, labels = [np.asarray(pair[0]) for pair in pairs], [pair[1] for pair in pairs]
+        inputs, labels = [pair[0] for pair in pairs], [_plain(pair[1]) for pair in pairs]
     else:
         raise DataError(
             f"The data callable returned {type(value).__name__}; return trakflow.data.examples.Examples, a tuple "
@@ -62,7 +68,7 @@ def as_examples(value: Any) -> Examples:
 def _rows(values: Any) -> np.ndarray:
     """One row an example, float32 where it was floating."""
     try:
-        array = np.asarray(values)
+        array = np.stack([_plain(row) for row in values]) if isinstance(values, list) else _plain(values)
     except ValueError as error:
         raise DataError(f"The examples' inputs have different shapes; pad or resize them to one ({error}).") from error
     if array.dtype == object or array.dtype.kind in "USV":
@@ -70,8 +76,16 @@ def _rows(values: Any) -> np.ndarray:
     return array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
 
 
+def _plain(value: Any) -> np.ndarray:
+    """A numpy array of anything array-like, tensors on any device and of any dtype among it."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if value.is_floating_point() else value
+    return np.asarray(value)
+
+
 def _labels(values: Any) -> np.ndarray:
-    array = np.asarray(values)
+    array = np.asarray([_plain(label) for label in values]) if isinstance(values, list) else _plain(values)
     if array.dtype.kind not in "iub":
         raise DataError(
             f"Labels must be integers, the numbers of classes, but have dtype {array.dtype}; encode them first."
@@ -97,9 +111,11 @@ def check_examples(examples: Examples, size: int, num_classes: int | None, setti
         if np.issubdtype(array.dtype, np.floating):
             bad = ~np.isfinite(array.reshape(size, -1)).all(axis=1)
             _refuse(bad, examples, f"hold NaN or Inf in '{name}'; remove or repair them")
-    if examples.ids and len(examples.ids) != size:
+    if 0 < len(examples.ids) != size:
         raise DataError(f"There are {len(examples.ids)} ids but {setting} is {size}; make them agree.")
     labels = examples.arrays.get("labels")
+    if labels is not None and labels.ndim == 1 and num_classes is None:
+        raise DataError("The examples have labels, so data.num_classes must say how many classes there are.")
     if labels is not None and num_classes is not None:
         bad = (labels < 0) | (labels >= num_classes)
         _refuse(bad, examples, f"have labels outside 0 to {num_classes - 1} (data.num_classes is {num_classes})")
@@ -108,14 +124,16 @@ def check_examples(examples: Examples, size: int, num_classes: int | None, setti
 def _refuse(bad: np.ndarray, examples: Examples, why: str) -> None:
     indices = np.flatnonzero(bad.reshape(len(bad), -1).any(axis=1))
     if len(indices):
-        named = ", ".join(f"{index}" + (f" ({examples.ids[index]})" if examples.ids else "") for index in indices[:5])
+        named = ", ".join(
+            f"{index}" + (f" ({examples.ids[index]})" if len(examples.ids) else "") for index in indices[:5]
+        )
         more = f" and {len(indices) - 5} more" if len(indices) > 5 else ""
         raise DataError(f"Examples {named}{more} {why}.")
 
 
 def write_examples(path: str | Path, examples: Examples, provenance: Mapping[str, Any]) -> None:
     """Write examples as one array file; ids are kept as zero-padded UTF-8 bytes (n x longest)."""
-    ids = list(examples.ids) or [str(index) for index in range(len(examples))]
+    ids = [str(name) for name in examples.ids] or [str(index) for index in range(len(examples))]
     encoded = np.array([name.encode() for name in ids], dtype=np.bytes_)
     matrix = np.frombuffer(encoded.tobytes(), dtype=np.uint8).reshape(len(ids), -1)
     write_arrays(path, {**examples.arrays, "ids": matrix}, provenance)

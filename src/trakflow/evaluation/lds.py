@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float64
 
 from trakflow.errors import DataError
+from trakflow.progress import progress
 from trakflow.ranks import rank_correlations
 from trakflow.seeds import generator
 
@@ -51,7 +52,7 @@ def lds_interval(
     random = generator(seed, "bootstrap")
     subsets, targets = predicted.shape
     values = np.empty(resamples)
-    for number in range(resamples):
+    for number in progress(range(resamples), "bootstrap"):
         rows = random.integers(0, subsets, subsets)
         columns = random.integers(0, targets, targets)
         # Each target's correlation is computed once, however often it was drawn.

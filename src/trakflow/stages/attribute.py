@@ -1,5 +1,6 @@
 """Stages finalize, choose_ridge and score."""
 
+import logging
 import platform
 import subprocess
 from functools import partial
@@ -11,7 +12,7 @@ import torch
 
 from trakflow.config.schema import Config
 from trakflow.config.stages import VERSIONS
-from trakflow.errors import NumericalError, StoreError
+from trakflow.errors import DataError, NumericalError, StoreError
 from trakflow.features import FeatureSet
 from trakflow.kernel import Kernel, factorize, gram, outer_gram
 from trakflow.layout import METHOD, Layout
@@ -19,10 +20,12 @@ from trakflow.ridge import self_lds_by_target
 from trakflow.scoring import CheckpointParts, score_blocks
 from trakflow.stages.common import content, provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, numpy_file, read_json, write_arrays, write_json
+from trakflow.store import ArrayFile, numpy_file, read_json, require_agreement, write_arrays, write_json
 from trakflow.topk import TopExamples
 
 DEFAULT_RELATIVE_RIDGE = 1.0
+
+log = logging.getLogger("trakflow")
 
 
 def features_of(config: Config, layout: Layout, checkpoint: int) -> FeatureSet:
@@ -35,7 +38,7 @@ def finalize(config: Config, layout: Layout) -> None:
     """Write the eigendecomposition of one checkpoint's Gram matrix, from partial ones where the shards hold them."""
     checkpoint = require(config.job.checkpoint, "job.checkpoint")
     features = features_of(config, layout, checkpoint)
-    _require_nonzero_weights(features)
+    _check_weights(features)
     if features.k > features.n:
         kernel = factorize(outer_gram(features.rows, features.n), "examples")
     elif all(file.provenance["gram_weights"] == config.solver.weights for file in features.files):
@@ -49,8 +52,18 @@ def finalize(config: Config, layout: Layout) -> None:
     write_arrays(layout.kernel(checkpoint), arrays, provenance(config, "finalize", **facts))
 
 
-def _require_nonzero_weights(features: FeatureSet) -> None:
-    if features.weighted and not any((file.read("curvatures") > 0).any() for file in features.files):
+def _check_weights(features: FeatureSet) -> None:
+    if not features.weighted:
+        return
+    weights = np.concatenate([file.read("curvatures") for file in features.files])
+    if (weights < 0).any():
+        raise NumericalError(
+            f"The curvature weight W = d2loss/df2 is negative for {(weights < 0).sum()} training examples, first "
+            "number "
+            f"{int(np.argmax(weights < 0))}; rows of the Gram matrix take weights of at least zero. Set "
+            "solver.weights=off."
+        )
+    if not weights.any():
         raise NumericalError(
             "The curvature weight W = d2loss/df2 is zero for every training example, so it cannot weight the Gram "
             "matrix; set solver.weights=off."
@@ -68,6 +81,13 @@ def load_kernel(layout: Layout, checkpoint: int, features: FeatureSet) -> Kernel
         StoreError: The files do not belong together.
     """
     file = ArrayFile(layout.kernel(checkpoint))
+    wanted = "on" if features.weighted else "off"
+    if file.provenance["weights"] != wanted:
+        raise StoreError(
+            f"{file.path} was made with solver.weights={file.provenance['weights']}, and {wanted} is set now. "
+            "Delete it and run "
+            "the same command again."
+        )
     if file.provenance["features"] != _identity(features):
         raise StoreError(
             f"{file.path} was made from other features than those in {features.files[0].path.parent}. Delete it and "
@@ -86,13 +106,11 @@ def load_parts(config: Config, layout: Layout, checkpoint: int, ridge: tuple[flo
     """
     features = features_of(config, layout, checkpoint)
     targets = ArrayFile(layout.target_features(checkpoint))
-    for key in ("checkpoint_content", "k"):
-        if targets.provenance[key] != features.provenance[key]:
+    require_agreement([features.files[0], targets], ("checkpoint_content", "gradients", "k"))
+    for file, data in ((features.files[0], layout.train), (targets, layout.targets)):
+        if file.provenance["data_content"] != content(ArrayFile(data)):
             raise StoreError(
-                f"{targets.path} and {features.files[0].path} do not belong together: '{key}' is "
-                f"{targets.provenance[key]!r} in the former and "
-                f"{features.provenance[key]!r} in the latter. Delete the one that is out of date and run the same "
-                "command again."
+                f"{file.path} was made from other data than {data}. Delete it and run the same command again."
             )
     kernel = load_kernel(layout, checkpoint, features)
     absolute = kernel.ridge(*ridge) if ridge is not None else float("nan")
@@ -116,9 +134,15 @@ def _by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
     grid = config.solver.ridge_grid
     ridges = np.geomspace(grid.low, grid.high, grid.points)
     numbers = range(count)
+    masks = np.stack([np.load(layout.checkpoint_mask(number)) for number in numbers])
+    if (masks == masks[0]).all():
+        raise DataError(
+            "All checkpoints were trained on the same examples, so they say nothing about the ridge. Set "
+            "checkpoints.masks=null or solver.ridge to a number."
+        )
     by_target = self_lds_by_target(
         [partial(load_parts, config, layout, number, None) for number in numbers],
-        np.stack([np.load(layout.checkpoint_mask(number)) for number in numbers]),
+        masks,
         np.stack([features_of(config, layout, number).loss_gradients() for number in numbers]),
         np.stack([ArrayFile(layout.target_features(number)).read("outputs") for number in numbers]),
         ridges.tolist(),
@@ -128,7 +152,13 @@ def _by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
     errors = (
         by_target.std(axis=1, ddof=1) / np.sqrt(by_target.shape[1]) if by_target.shape[1] > 1 else np.zeros_like(curve)
     )
-    best = int(np.argmax(curve))
+    # Of equals the largest: a ridge too large costs less than one too small.
+    best = len(curve) - 1 - int(np.argmax(curve[::-1]))
+    if best in (0, len(curve) - 1):
+        log.warning(
+            "The self-LDS is highest at the edge of the grid, ridge %g; widen solver.ridge_grid and look again.",
+            ridges[best],
+        )
     return {
         "rule": "self-LDS",
         "value": float(ridges[best]),
@@ -149,12 +179,15 @@ def score(config: Config, layout: Layout) -> None:
     blocks = score_blocks(loaders, n, m, config.runtime.memory_mb * 2**20 // 4)
     top = TopExamples(config.scores.topk)
     path = layout.score_array(count, total)
-    if config.scores.dense or count < total:
+    if config.scores.dense:
         with numpy_file(path, (n, m), np.float32) as array:
             for first, block in blocks:
                 array[:, first : first + block.shape[1]] = block
-                top.add(first, block)
+                if count == total:
+                    top.add(first, block)
     else:
+        # Dense scores of an earlier run would contradict the provenance that is about to be written.
+        Path(path).unlink(missing_ok=True)
         for first, block in blocks:
             top.add(first, block)
     if count == total:
@@ -188,10 +221,10 @@ def _score_provenance(config: Config, layout: Layout, ridge: dict[str, Any]) -> 
 
 
 def _git_sha() -> str | None:
-    """Return the commit of this checkout of trakflow, or None where it is no git checkout."""
+    """Return the commit of this checkout of trakflow, with `-dirty` if it was changed; None where it is no checkout."""
     try:
         found = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
+            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             cwd=Path(__file__).parent,
             capture_output=True,
             text=True,

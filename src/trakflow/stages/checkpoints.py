@@ -1,4 +1,4 @@
-"""Stages train_checkpoint and import_checkpoint: two ways to a checkpoint, one file format."""
+"""Stages train_checkpoint, import_checkpoint and import_mask: two ways to a checkpoint, one file format."""
 
 import numpy as np
 
@@ -37,19 +37,19 @@ def import_checkpoint(config: Config, layout: Layout) -> None:
     origin = config.checkpoints.files[checkpoint]
     model = make_model(model_factory(config), 0)
     load_weights(model, read_state(origin), f"Checkpoint {origin}")
-    write_numpy(layout.checkpoint_mask(checkpoint), _own_mask(config, checkpoint))
     write_weights(layout.checkpoint(checkpoint), model.state_dict())
 
 
-def _own_mask(config: Config, checkpoint: int) -> np.ndarray:
+def import_mask(config: Config, layout: Layout) -> None:
+    """Keep which examples one of the user's own checkpoints was trained on."""
+    checkpoint = require(config.job.checkpoint, "job.checkpoint")
     if config.checkpoints.masks is None:
-        return np.ones(config.data.train_size, dtype=bool)
+        raise ConfigError("checkpoints.masks is not set, so there is nothing to import.")
     masks = read_array(config.checkpoints.masks, "checkpoints.masks")
     expected = (config.checkpoints.total, config.data.train_size)
     if masks.shape != expected or not np.isin(masks, (0, 1)).all():
         raise DataError(
             f"checkpoints.masks must be an array of 0 and 1 of shape {expected}, one row a checkpoint; "
-            f"{config.checkpoints.masks} has shape "
-            f"{masks.shape}."
+            f"{config.checkpoints.masks} has shape {masks.shape}."
         )
-    return masks[checkpoint].astype(bool)
+    write_numpy(layout.checkpoint_mask(checkpoint), masks[checkpoint].astype(bool))

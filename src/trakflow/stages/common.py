@@ -74,6 +74,13 @@ def device_of(config: Config) -> torch.device:
         ) from error
     if device.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError(f"runtime.device={device} but no NVIDIA GPU is visible; set runtime.device=cpu.")
+    try:
+        torch.zeros(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise DeviceError(
+            f"runtime.device={device} cannot be used ({reason}); use cpu, cuda or cuda:<number>."
+        ) from error
     return device
 
 
@@ -107,3 +114,9 @@ def provenance(config: Config, stage: str, **facts: Any) -> dict[str, Any]:
 def content(file: ArrayFile) -> str:
     """Return a hash of a file's contents, from its checksums: equal contents give equal hashes."""
     return fingerprint(file.checksums)
+
+
+def gradients_fingerprint(config: Config) -> str:
+    """Return a hash of what defines features: equal for training examples and targets that belong together."""
+    settings = stage_settings(config, "featurize")
+    return fingerprint({key: value for key, value in settings.items() if key != "version"})

@@ -10,4 +10,6 @@ from trakflow.store import atomic_path
 def describe(config: Config, layout: Layout) -> None:
     """Write the configuration as YAML."""
     with atomic_path(layout.config) as temporary:
-        temporary.write_text(OmegaConf.to_yaml(config.model_dump(mode="json", exclude={"job", "runtime"})), encoding="utf8")
+        temporary.write_text(
+            OmegaConf.to_yaml(config.model_dump(mode="json", exclude={"job", "runtime"})), encoding="utf8"
+        )

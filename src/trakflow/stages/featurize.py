@@ -15,7 +15,16 @@ from trakflow.layout import Layout
 from trakflow.progress import progress
 from trakflow.sketches.base import Sketch, SketchedBatch
 from trakflow.sketches.build import build_sketch
-from trakflow.stages.common import content, device_of, load_model, make_task, provenance, target_tensors, tensors
+from trakflow.stages.common import (
+    content,
+    device_of,
+    gradients_fingerprint,
+    load_model,
+    make_task,
+    provenance,
+    target_tensors,
+    tensors,
+)
 from trakflow.stages.runner import require
 from trakflow.store import ArrayFile, file_hash, write_arrays
 from trakflow.tasks.base import Task
@@ -36,6 +45,7 @@ def featurize(config: Config, layout: Layout) -> None:
         "checkpoint": checkpoint,
         "checkpoint_content": file_hash(layout.checkpoint(checkpoint)),
         "data_content": content(data),
+        "gradients": gradients_fingerprint(config),
         "start": start,
         "stop": stop,
         "total": config.data.train_size,
@@ -66,6 +76,7 @@ def featurize_targets(config: Config, layout: Layout) -> None:
         "checkpoint": checkpoint,
         "checkpoint_content": file_hash(layout.checkpoint(checkpoint)),
         "data_content": content(data),
+        "gradients": gradients_fingerprint(config),
         "k": sketch.k,
         "dtype": config.sketch.dtype,
     }

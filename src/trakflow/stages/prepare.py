@@ -39,11 +39,15 @@ def _chosen(config: Config, examples: Examples) -> np.ndarray:
 
 def _predicted(config: Config, layout: Layout, examples: Examples) -> np.ndarray:
     """The label that most checkpoints predict (the lowest of equals), so that all models are asked about the same."""
-    task, device = make_task(config), device_of(config)
-    batch = {name: torch.from_numpy(array).to(device) for name, array in examples.arrays.items()}
+    task, device, size = make_task(config), device_of(config), config.runtime.batch_size
     votes = []
     for checkpoint in range(config.checkpoints.total):
         model = load_model(config, layout.checkpoint(checkpoint))
+        predicted = []
         with torch.no_grad():
-            votes.append(task.predicted(task.forward(model, batch)))
-    return torch.stack(votes).mode(dim=0).values.cpu().numpy().astype(np.int64)
+            for start in range(0, len(examples), size):
+                rows = {name: torch.from_numpy(array[start : start + size]) for name, array in examples.arrays.items()}
+                batch = {name: value.to(device) for name, value in rows.items()}
+                predicted.append(task.predicted(task.forward(model, batch)).cpu())
+        votes.append(torch.cat(predicted))
+    return torch.stack(votes).mode(dim=0).values.numpy().astype(np.int64)

@@ -37,7 +37,7 @@ def run(stage: Stage) -> None:
                 raise ConfigError(
                     "job.results is not set; give the results folder, for example job.results=results/digits."
                 )
-            _set_threads(config.runtime.threads)
+            _prepare_torch(config.runtime.threads)
             stage(config, Layout(config.job.results))
         except TrakflowError as error:
             log.error("%s", error)
@@ -64,9 +64,11 @@ def _log_to(path: str | None) -> None:
     handlers[0].setLevel(logging.WARNING)
 
 
-def _set_threads(threads: int) -> None:
+def _prepare_torch(threads: int) -> None:
     import torch
 
+    # Gradients in float32, on a GPU too: its convolutions would round to ten bits by default.
+    torch.backends.cudnn.allow_tf32 = False
     torch.set_num_threads(threads)
 
 

@@ -117,17 +117,18 @@ def ensemble_outputs(
     Returns:
         Outputs, float32.
     """
-    model = make_model(factory, 0).eval()
     count = len(next(iter(arrays.values())))
     device = next(iter(arrays.values())).device
+    model = make_model(factory, 0).to(device).eval()
     outputs = []
-    for number in range(len(next(iter(state.values())))):
-        own = {name: value[number].to(device) for name, value in state.items()}
+    for number in progress(range(len(next(iter(state.values())))), "outputs"):
+        # Not strict: stacking keeps one name of tied weights, and buffers that a state dict would leave out.
+        model.load_state_dict({name: value[number] for name, value in state.items()}, strict=False)
         parts = []
         with torch.no_grad():
             for start in range(0, count, batch_size):
                 batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
-                parts.append(task.output(task.forward(_caller(model, own), batch), batch).float())
+                parts.append(task.output(task.forward(model, batch), batch).float())
         outputs.append(torch.cat(parts))
     return torch.stack(outputs)
 
