@@ -15,6 +15,7 @@ help: ## List the targets
 $(BASE): pyproject.toml envs/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trakflow needs Python 3.11 or newer; name one with make PYTHON=python3.12 run")'
 	$(PYTHON) -m venv .venv
+	@echo "Installing what envs/constraints.txt pins into .venv; this takes a minute or more."
 	$(PIP) --editable .
 	@touch $@
 
@@ -24,6 +25,8 @@ $(DEV): $(BASE)
 
 run: $(BASE) ## Install, run the default experiment (EXPERIMENT=digits) and write its report
 	$(BIN)/snakemake --profile workflow/profiles/local --config experiment=$(EXPERIMENT) --report results/$(EXPERIMENT)/report.html --report-after-run
+	@awk -F, 'NR > 1 { line = sprintf("LDS with %s checkpoints: %.3f (interval %.3f to %.3f, ceiling %.3f)", $$2, $$7, $$8, $$9, $$10) } END { print line }' results/$(EXPERIMENT)/evaluation/lds.csv
+	@echo "Scores: results/$(EXPERIMENT)/scores/trak.npy. Report: results/$(EXPERIMENT)/report.html"
 
 test: $(DEV) ## Install and run the tests
 	$(BIN)/python -m pytest

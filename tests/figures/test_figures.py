@@ -30,7 +30,8 @@ def drawn(figure):
     (axes,) = figure.axes
     assert axes.get_xlabel()
     assert axes.get_ylabel()
-    return axes, [text.get_text() for text in axes.get_legend().get_texts()]
+    legend = axes.get_legend() or figure.legends[0]
+    return axes, [text.get_text() for text in legend.get_texts()]
 
 
 def lds_table(ceiling):
@@ -130,11 +131,10 @@ def test_gallery_shows_targets_and_examples_in_rows_with_labels_scores_and_a_col
         "target", "most helpful (label, score)", "most harmful (label, score)"
     ]  # fmt: skip
     titles = [axes.get_title() for axes in figure.axes]
-    label = (names or ["0", "1", "2"])[2]
+    named = names or ["label 0", "label 1", "label 2"]
+    label = named[2]
     assert titles[5] == f"{label}\nt2"
-    assert sorted(titles[6:]) == sorted(
-        [f"{(names or '012')[1]}\n+1", f"{label}\n+0.5", f"{(names or '012')[1]}\n-1", f"{label}\n-0.5"]
-    )
+    assert sorted(titles[6:]) == sorted([f"{named[1]}\n+1", f"{label}\n+0.5", f"{named[1]}\n-1", f"{label}\n-0.5"])
     found = [colors.to_hex(axes.spines["left"].get_edgecolor()) for axes in figure.axes[:5]]
     assert found == [COLOURS[kind] for kind in ("target", "helpful", "helpful", "harmful", "harmful")]
     assert len(set(COLOURS.values())) == 3

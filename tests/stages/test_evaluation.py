@@ -143,4 +143,4 @@ def test_every_figure_is_written_in_three_forms_and_equal_runs_give_equal_bytes(
 def test_without_a_self_lds_the_figure_says_why(experiment):
     run = experiment("solver.ridge=0.5", "evaluation=none").prepare().train().featurize().solve()
     run.run(draw_self_lds)
-    assert "the ridge is 0.5 (relative), given" in Path(run.layout.figure("self_lds", "svg")).read_text()
+    assert "the ridge was given, 0.5 (relative)" in Path(run.layout.figure("self_lds", "svg")).read_text()

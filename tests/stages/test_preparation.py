@@ -222,3 +222,22 @@ def test_the_configuration_written_down_is_the_one_in_use(experiment):
     run.run(describe)
     written = OmegaConf.to_container(OmegaConf.load(run.layout.config))
     assert written == run.config.model_dump(mode="json", exclude={"job", "runtime"})
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.outputs=8", r"returns outputs of shape \(1, 8\).*data\.num_classes is 10"),
+        ("model.outputs=12", r"returns outputs of shape \(1, 12\).*data\.num_classes is 10"),
+        ("model.inputs=63", r"cannot take one example \(inputs \(1, 1, 8, 8\), labels \(1,\)\)"),
+        (
+            "model._target_=trakflow.models.mlp.MPL",
+            r"`model`.*module trakflow\.models\.mlp .* has no `MPL`; it has MLP",
+        ),
+    ],
+)
+def test_a_model_that_does_not_fit_the_data_is_refused_before_it_trains(experiment, override, message):
+    run = experiment().prepare()
+    run.configure(override)
+    with pytest.raises(ConfigError, match=message):
+        run.run(train_checkpoint, checkpoint=0)

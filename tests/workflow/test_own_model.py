@@ -168,7 +168,8 @@ def broken(checkout, example, tmp_path_factory):
     # The workflow has a score.py, too.
     (folder / "model.py").rename(folder / "score.py")
     files = ["model._target_=score.SmallCNN", "checkpoints.files=[truncated.pt,narrow.pt,code.pt,checkpoints/0.pt]"]
-    wanted = [f"results/own_digits/checkpoints/{checkpoint}.safetensors" for checkpoint in BROKEN]
+    kept = ["0.safetensors", "1.safetensors", "2.safetensors", "3.mask.npy"]
+    wanted = [f"results/own_digits/checkpoints/{name}" for name in kept]
     return folder, run(checkout, folder, *wanted, "--keep-going", overrides=files, fails=True)
 
 
@@ -307,7 +308,8 @@ def test_a_chosen_label_is_attributed_at_every_target(with_own_task):
 @pytest.mark.parametrize("checkpoint", BROKEN)
 def test_a_broken_checkpoint_is_refused_with_a_sentence(broken, checkpoint):
     folder, output = broken
-    log = f"results/own_digits/logs/import_checkpoint/{checkpoint}.log"
+    rule, kept = ("import_mask", "mask.npy") if checkpoint == 3 else ("import_checkpoint", "safetensors")
+    log = f"results/own_digits/logs/{rule}/{checkpoint}.log"
     sentence = (folder / log).read_text(encoding="utf8").strip()
     assert len(sentence.splitlines()) == 1
     for words in BROKEN[checkpoint]:
@@ -315,7 +317,7 @@ def test_a_broken_checkpoint_is_refused_with_a_sentence(broken, checkpoint):
     assert sentence in output
     assert log in output
     assert "Traceback" not in output
-    assert not (folder / f"results/own_digits/checkpoints/{checkpoint}.safetensors").exists()
+    assert not (folder / f"results/own_digits/checkpoints/{checkpoint}.{kept}").exists()
 
 
 def test_a_users_module_may_be_called_like_a_script_of_the_workflow(broken):

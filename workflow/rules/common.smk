@@ -1,4 +1,5 @@
 # The configuration, composed once a process and without torch, and what every rule takes from it.
+import hashlib
 import shlex
 import sys
 
@@ -44,6 +45,11 @@ HYDRA = shlex.join(
 
 # Of the jobs that run the model; the profile says how many there are, so that two jobs never share one.
 GPUS = int(settings.runtime.device.startswith("cuda"))
+
+# A hash: the whole configuration would fill the screen where Snakemake says why a rule runs.
+WHOLE = hashlib.sha256(
+    settings.model_dump_json(exclude={"job", "runtime"}).encode()
+).hexdigest()
 
 CHECKPOINTS = range(settings.checkpoints.total)
 SHARDS = range(settings.shards)

@@ -17,7 +17,7 @@ rule describe:
         script=script("describe"),
     # The one rule that records the whole configuration; it is a leaf, so nothing follows from its rerun.
     params:
-        reads=settings.model_dump(mode="json", exclude={"job", "runtime"}),
+        reads=WHOLE,
     message:
         "Write down the configuration."
     shell:

@@ -111,6 +111,8 @@ def sentences(error: ValidationError) -> list[str]:
             if isinstance(problem["input"], dict) or "Value error" in problem["msg"]
             else f" (given: {problem['input']!r})"
         )
+        if problem["input"] == "???":
+            message, given = "is required and was not set", ""
         lines.append(f"  {where}: {message}{given}")
     return lines
 

@@ -25,7 +25,7 @@ VERSIONS = {
     "retrain": 1,
     "retrained_outputs": 1,
     "evaluate": 1,
-    "figures": 1,
+    "figures": 2,
 }
 
 

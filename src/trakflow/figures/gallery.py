@@ -42,7 +42,7 @@ def gallery(table: pd.DataFrame, train: np.ndarray, targets: np.ndarray, class_n
             direction = str(example["direction"])
             column = (1 if direction == "helpful" else 2 + per_side) + int(example["rank"])
             axes = figure.add_subplot(grid[row, column])
-            title = f"{name(example, 'train_label')}\n{example['score']:+.3g}"
+            title = f"{name(example, 'train_label')}\n{example['score']:+.2g}"
             _show(axes, train[example["train_index"]], example["train_id"], title, direction)
     helpful = (1 + gap + per_side / 2) / sum(widths)
     harmful = (1 + 2 * gap + 1.5 * per_side) / sum(widths)
@@ -60,7 +60,7 @@ def _namer(class_names: Sequence[str] | None) -> Callable[[pd.Series, str], str]
     def name(row: pd.Series, column: str) -> str:
         if column not in row or pd.isna(row[column]):
             return ""
-        return class_names[int(row[column])] if class_names is not None else str(row[column])
+        return class_names[int(row[column])] if class_names is not None else f"label {row[column]}"
 
     return name
 

@@ -23,7 +23,7 @@ def self_lds(table: pd.DataFrame, chosen: float, checkpoints: int) -> Figure:
     axes.set_xscale("log")
     axes.set_xlabel("ridge λ (multiple of the Gram matrix's mean diagonal)")
     axes.set_ylabel("self-LDS (mean Spearman\ncorrelation over checkpoints)")
-    axes.legend(loc="upper right")
+    figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 

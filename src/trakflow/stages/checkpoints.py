@@ -8,7 +8,7 @@ from trakflow.errors import ConfigError, DataError
 from trakflow.layout import Layout
 from trakflow.models.weights import load_weights, read_state, write_weights
 from trakflow.seeds import derive_seed
-from trakflow.stages.common import device_of, make_task, model_factory, tensors
+from trakflow.stages.common import check_model, device_of, make_task, model_factory, tensors
 from trakflow.stages.runner import require
 from trakflow.store import ArrayFile, write_numpy
 from trakflow.subsets import random_subset
@@ -23,8 +23,10 @@ def train_checkpoint(config: Config, layout: Layout) -> None:
     if config.checkpoints.trained_on == "halves":
         mask = random_subset(size, config.checkpoints.fraction, config.seed, "checkpoint", checkpoint)
     arrays = tensors(ArrayFile(layout.train), device_of(config))
+    task, factory = make_task(config), model_factory(config)
+    check_model(config, make_model(factory, 0).to(device_of(config)), task, arrays)
     seed = derive_seed(config.seed, "checkpoint", checkpoint)
-    model = train_model(model_factory(config), make_task(config), arrays, np.flatnonzero(mask), config.training, seed)
+    model = train_model(factory, task, arrays, np.flatnonzero(mask), config.training, seed)
     write_numpy(layout.checkpoint_mask(checkpoint), mask)
     write_weights(layout.checkpoint(checkpoint), model.state_dict())
 

@@ -1,5 +1,6 @@
 """What several stages need: components from the configuration, tensors from files, provenance."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,8 +29,19 @@ def instantiate(component: Mapping[str, Any], setting: str) -> Any:
     try:
         return hydra.utils.instantiate(dict(component))
     except (HydraException, TypeError) as error:
-        cause = error.__cause__ or error
+        cause = _missing_name(str(component["_target_"])) or error.__cause__ or error
         raise ConfigError(f"`{setting}` ({component['_target_']}) cannot be made: {cause}") from error
+
+
+def _missing_name(target: str) -> str | None:
+    """Say which names a module does have, where the one asked for is what is missing."""
+    module_name, _, name = target.rpartition(".")
+    module = sys.modules.get(module_name)
+    if module is None or hasattr(module, name):
+        return None
+    own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module_name]
+    file = getattr(module, "__file__", "")
+    return f"module {module_name} ({file}) has no `{name}`; it has {', '.join(own) or 'nothing'}"
 
 
 def make_task(config: Config) -> Task:
@@ -120,3 +132,26 @@ def gradients_fingerprint(config: Config) -> str:
     """Return a hash of what defines features: equal for training examples and targets that belong together."""
     settings = stage_settings(config, "featurize")
     return fingerprint({key: value for key, value in settings.items() if key != "version"})
+
+
+def check_model(config: Config, model: nn.Module, task: Task, arrays: Mapping[str, Tensor]) -> None:
+    """Run the model on one example, so that one that does not fit the data is refused before any work.
+
+    Raises:
+        ConfigError: The model cannot take an example, or the task cannot read what it returns.
+    """
+    example = {name: array[:1] for name, array in arrays.items()}
+    training = model.training
+    try:
+        with torch.no_grad():
+            raw = task.forward(model.eval(), example)
+    except (RuntimeError, ValueError, IndexError) as error:
+        shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in example.items())
+        raise ConfigError(
+            f"`model` ({config.model['_target_']}) cannot take one example ({shapes}): "
+            f"{str(error).splitlines()[0]}. Make the "
+            "model's inputs and the data agree."
+        ) from error
+    finally:
+        model.train(training)
+    task.check(raw, config.data.num_classes)

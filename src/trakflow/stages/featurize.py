@@ -16,6 +16,7 @@ from trakflow.progress import progress
 from trakflow.sketches.base import Sketch, SketchedBatch
 from trakflow.sketches.build import build_sketch
 from trakflow.stages.common import (
+    check_model,
     content,
     device_of,
     gradients_fingerprint,
@@ -37,9 +38,9 @@ def featurize(config: Config, layout: Layout) -> None:
     data = ArrayFile(layout.train)
     task = make_task(config)
     _require_curvature(config, task)
-    sketch = _sketch(config, layout, task, checkpoint)
-    began = time.perf_counter()
     arrays = tensors(data, device_of(config), slice(start, stop))
+    sketch = _sketch(config, layout, task, checkpoint, arrays)
+    began = time.perf_counter()
     found = sketch_all(sketch, arrays, config.runtime.batch_size, start, "featurize")
     facts = {
         "checkpoint": checkpoint,
@@ -68,10 +69,9 @@ def featurize_targets(config: Config, layout: Layout) -> None:
     """Write features and outputs of the targets by one checkpoint."""
     checkpoint = require(config.job.checkpoint, "job.checkpoint")
     data = ArrayFile(layout.targets)
-    sketch = _sketch(config, layout, make_task(config), checkpoint)
-    found = sketch_all(
-        sketch, target_tensors(data, device_of(config)), config.runtime.batch_size, 0, "featurize targets"
-    )
+    arrays = target_tensors(data, device_of(config))
+    sketch = _sketch(config, layout, make_task(config), checkpoint, arrays)
+    found = sketch_all(sketch, arrays, config.runtime.batch_size, 0, "featurize targets")
     facts = {
         "checkpoint": checkpoint,
         "checkpoint_content": file_hash(layout.checkpoint(checkpoint)),
@@ -81,8 +81,8 @@ def featurize_targets(config: Config, layout: Layout) -> None:
         "dtype": config.sketch.dtype,
     }
     # Written in float32 whatever the storage dtype: targets are few, and scores are linear in them.
-    arrays = {"features": found.features.numpy(), "outputs": found.outputs.numpy()}
-    write_arrays(layout.target_features(checkpoint), arrays, provenance(config, "featurize_targets", **facts))
+    kept = {"features": found.features.numpy(), "outputs": found.outputs.numpy()}
+    write_arrays(layout.target_features(checkpoint), kept, provenance(config, "featurize_targets", **facts))
 
 
 def _require_curvature(config: Config, task: Task) -> None:
@@ -94,8 +94,9 @@ def _require_curvature(config: Config, task: Task) -> None:
         )
 
 
-def _sketch(config: Config, layout: Layout, task: Task, checkpoint: int) -> Sketch:
+def _sketch(config: Config, layout: Layout, task: Task, checkpoint: int, arrays: Mapping[str, Tensor]) -> Sketch:
     model = load_model(config, layout.checkpoint(checkpoint))
+    check_model(config, model, task, arrays)
     return build_sketch(config.sketch, model, task, config.seed, checkpoint, str(device_of(config)))
 
 

@@ -41,7 +41,11 @@ def draw_predicted_vs_actual(config: Config, layout: Layout) -> None:
     }
     table = pd.DataFrame(columns)
     correlation = rank_correlations(predicted, actual.mean(axis=0)[:, None])[0]
-    name = read_ids(ArrayFile(layout.targets))[target]
+    file = ArrayFile(layout.targets)
+    name = read_ids(file)[target]
+    if "attributed_labels" in file:
+        label = int(file.read("attributed_labels")[target])
+        name += f", label {config.data.class_names[label] if config.data.class_names else label}"
     save_figure(predicted_vs_actual(table, name, float(correlation)), table, layout, "predicted_vs_actual")
 
 
@@ -53,7 +57,12 @@ def draw_self_lds(config: Config, layout: Layout) -> None:
         table = pd.DataFrame(ridge["curve"])
         save_figure(self_lds(table, ridge["value"], ridge["checkpoints"]), table, layout, "self_lds")
         return
-    reason = f"No self-LDS: the ridge is {ridge['value']:g} ({ridge['unit']}), {ridge['rule']}."
+    reason = {
+        "given": f"No self-LDS: the ridge was given, {ridge['value']:g} ({ridge['unit']}).",
+        "mean diagonal of the Gram matrix": "No self-LDS: with one checkpoint, or without knowing what the "
+        "checkpoints\n"
+        "were trained on (checkpoints.masks), the ridge is\nthe mean diagonal of the Gram matrix.",
+    }[ridge["rule"]]
     save_figure(no_self_lds(reason), pd.DataFrame(columns=["ridge", "self_lds", "standard_error"]), layout, "self_lds")
 
 

@@ -39,6 +39,17 @@ class Task(ABC):
         """W = d2loss/df2 of each example, in float32, or None where the task has none."""
         return None
 
+    def check(self, raw: Tensor, num_classes: int | None) -> None:  # noqa: B027 (a task may take anything)
+        """Refuse a model whose `raw` this task cannot read, before any work is done.
+
+        Args:
+            raw: What `forward` returned for a batch of one.
+            num_classes: `data.num_classes`.
+
+        Raises:
+            ConfigError: Says what the model returned and what was expected.
+        """
+
     def loss(self, raw: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
         """The training loss of each example; needed only where trakflow trains or retrains."""
         raise ConfigError(

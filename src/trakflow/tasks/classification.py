@@ -5,6 +5,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional
 
+from trakflow.errors import ConfigError
 from trakflow.tasks.base import Batch, Task
 
 
@@ -31,6 +32,15 @@ class Classification(Task):
         """The variance of the label, p (1 - p)."""
         output = self.output(raw.float(), batch)
         return torch.sigmoid(output) * torch.sigmoid(-output)
+
+    def check(self, raw: Tensor, num_classes: int | None) -> None:
+        """One logit a class."""
+        if raw.ndim != 2 or (num_classes is not None and raw.shape[1] != num_classes):
+            raise ConfigError(
+                f"`model` returns outputs of shape {tuple(raw.shape)} for one example, but data.num_classes is "
+                f"{num_classes}: expected (1, {num_classes}), a logit a class. Change the model's last layer, or "
+                "data.num_classes."
+            )
 
     def loss(self, raw: Float[Tensor, "batch classes"], batch: Batch) -> Float[Tensor, " batch"]:
         """Cross-entropy."""
