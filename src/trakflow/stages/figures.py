@@ -59,9 +59,8 @@ def draw_self_lds(config: Config, layout: Layout) -> None:
         return
     reason = {
         "given": f"No self-LDS: the ridge was given, {ridge['value']:g} ({ridge['unit']}).",
-        "mean diagonal of the Gram matrix": "No self-LDS: with one checkpoint, or without knowing what the "
-        "checkpoints\n"
-        "were trained on (checkpoints.masks), the ridge is\nthe mean diagonal of the Gram matrix.",
+        "mean diagonal of the Gram matrix": "No self-LDS: there is one checkpoint, or it is not known\n"
+        "what the checkpoints were trained on (checkpoints.masks).\nThe ridge is the mean diagonal of the Gram matrix.",
     }[ridge["rule"]]
     save_figure(no_self_lds(reason), pd.DataFrame(columns=["ridge", "self_lds", "standard_error"]), layout, "self_lds")
 
