@@ -44,9 +44,9 @@ class FeatureSet:
         for file in self.files:
             if file.provenance["start"] != expected:
                 raise StoreError(
-                    f"{file.path} begins at example {file.provenance['start']} where {expected} was expected: a "
-                    "shard is missing or "
-                    "of another layout. Delete the features of this checkpoint and run the same command again."
+                    f"{file.path} begins at example {file.provenance['start']} where {expected} was expected: a shard "
+                    "is missing or of another layout. Delete the features of this checkpoint and run the same "
+                    "command again."
                 )
             expected = file.provenance["stop"]
         self.n, self.k = int(self.files[0].provenance["total"]), int(self.files[0].provenance["k"])

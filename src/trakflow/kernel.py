@@ -1,9 +1,8 @@
 """The ridge-regularised kernel (Phi^T W Phi + ridge I)^-1, factored once so that any ridge is a division.
 
-Notation (paper, section 3): Phi is n x k, W the diagonal of curvature weights, G = Phi^T W Phi. With k <= n the k x
-k matrix G
-is factored as V diag(s) V^T. With k > n the n x n matrix A A^T of A = W^(1/2) Phi is factored as U diag(s) U^T
-instead, and
+Notation (paper, section 3): Phi is n x k, W the diagonal of curvature weights, G = Phi^T W Phi. With k <= n the
+k x k matrix G is factored as V diag(s) V^T. With k > n the n x n matrix A A^T of A = W^(1/2) Phi is factored as
+U diag(s) U^T instead, and
 
     (G + ridge I)^-1 T = (T - A^T U diag(1 / (s + ridge)) U^T A T) / ridge.
 
@@ -92,8 +91,7 @@ class Kernel:
             reason = "k is larger than n" if self.side == "examples" else f"it has rank {rank} of {size}"
             raise NumericalError(
                 f"With ridge 0 the Gram matrix must be invertible, but {reason}. Set solver.ridge to a positive "
-                "number or auto, "
-                "or choose a smaller sketch.k."
+                "number or auto, or choose a smaller sketch.k."
             )
 
     def coordinates(self, columns: Float64[Tensor, "k m"], stream: Stream) -> Float64[Tensor, "rank m"]:

@@ -1,10 +1,8 @@
 """Choosing the ridge without ground truth: the self-LDS.
 
-Checkpoints trained on random parts S_c of the data are themselves retrained subsets. For a ridge, the output f(z;
-theta_c) of
-checkpoint c is predicted out of sample as the sum over S_c of the scores that the other checkpoints give; the
-self-LDS is the
-rank correlation of prediction and output over the checkpoints, averaged over targets.
+Checkpoints trained on random parts S_c of the data are themselves retrained subsets. For a ridge, the output
+f(z; theta_c) of checkpoint c is predicted out of sample as the sum over S_c of the scores that the other checkpoints
+give; the self-LDS is the rank correlation of prediction and output over the checkpoints, averaged over targets.
 """
 
 from collections.abc import Callable, Sequence

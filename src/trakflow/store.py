@@ -59,8 +59,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 def _cannot_write(path: Path, error: Exception) -> str:
     reason = getattr(error, "strerror", None) or str(error)
     return (
-        f"{path} cannot be written: {reason}. Nothing was left behind and what was there before is unchanged; "
-        "make room or correct the permissions, then run the same command again."
+        f"{path} cannot be written: {reason}. Nothing was left behind and what was there before is unchanged; make "
+        "room or correct the permissions, then run the same command again."
     )
 
 
@@ -236,9 +236,9 @@ class ArrayFile:
             block = stored[start : min(start + rows, total)] if total else self._file.get_tensor(name)
             if _digest(block) != self.checksums[name]["sha256"][number]:
                 raise StoreError(
-                    f"{self.path}: rows {start} to {min(start + rows, total) - 1} of '{name}' are not what was written "
-                    "(checksum mismatch). Delete the file and run the same command again: only what is missing is "
-                    "recomputed."
+                    f"{self.path}: rows {start} to {min(start + rows, total) - 1} of '{name}' are not what was "
+                    "written (checksum mismatch). Delete the file and run the same command again: only what is "
+                    "missing is recomputed."
                 )
             yield start, block
 

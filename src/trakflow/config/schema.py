@@ -275,8 +275,7 @@ class Config(Section):
         if self.solver.ridge == 0 and self.sketch.k is not None and self.sketch.k >= size:
             raise ValueError(
                 f"solver.ridge=0 needs sketch.k={self.sketch.k} to be smaller than data.train_size={size}, or the "
-                "system has no unique "
-                "solution; choose a smaller k, or solver.ridge=auto or a positive number"
+                "system has no unique solution; choose a smaller k, or solver.ridge=auto or a positive number"
             )
         if self.evaluation.source != "none" and not self.scores.dense:
             raise ValueError("the LDS sums dense scores; set scores.dense=true, or evaluation=none")

@@ -107,9 +107,8 @@ def find_file(name: str, folder: str | None, cache: str) -> Path:
         else:
             return Path(cache) / name
     raise DataError(
-        f"Fashion-MNIST's {name} could not be had ({'; '.join(failures)}). Install Debian's package "
-        f"{DEBIAN_PACKAGE}, or "
-        "download the four .gz files and name their folder with data.train.folder and data.targets.folder."
+        f"Fashion-MNIST's {name} could not be had ({'; '.join(failures)}). Install Debian's package {DEBIAN_PACKAGE}, "
+        "or download the four .gz files and name their folder with data.train.folder and data.targets.folder."
     )
 
 

@@ -44,16 +44,14 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
-            f"Checkpoint {path} is damaged or holds more than tensors, and trakflow never runs the code in a "
-            "pickle. Save "
-            "`model.state_dict()` alone, by torch.save or as .safetensors."
+            f"Checkpoint {path} is damaged or holds more than tensors, and trakflow never runs the code in a pickle. "
+            "Save `model.state_dict()` alone, by torch.save or as .safetensors."
         ) from error
     except Exception as error:
         # torch.load has no error of its own for a damaged file: whatever its parser stumbles over comes out.
         raise CheckpointError(
             f"Checkpoint {path} cannot be read: it is truncated or not a checkpoint "
-            f"({' '.join(str(error).split())[:200]}). "
-            "Copy or save it again."
+            f"({' '.join(str(error).split())[:200]}). Copy or save it again."
         ) from error
     return _unwrap(value, path)
 

@@ -31,8 +31,7 @@ def require_fast_jl(device: torch.device | str) -> Any:
     if importlib.util.find_spec("fast_jl") is None:
         raise DeviceError(
             "sketch=fast_jl needs the package fast_jl, which is not installed: `pip install --no-build-isolation "
-            "fast_jl` with a "
-            f"CUDA 11 or 12 toolchain; or {other}."
+            f"fast_jl` with a CUDA 11 or 12 toolchain; or {other}."
         )
     import fast_jl
 

@@ -59,8 +59,7 @@ def _check_weights(features: FeatureSet) -> None:
     if (weights < 0).any():
         raise NumericalError(
             f"The curvature weight W = d2loss/df2 is negative for {(weights < 0).sum()} training examples, first "
-            "number "
-            f"{int(np.argmax(weights < 0))}; rows of the Gram matrix take weights of at least zero. Set "
+            f"number {int(np.argmax(weights < 0))}; rows of the Gram matrix take weights of at least zero. Set "
             "solver.weights=off."
         )
     if not weights.any():
@@ -84,9 +83,8 @@ def load_kernel(layout: Layout, checkpoint: int, features: FeatureSet) -> Kernel
     wanted = "on" if features.weighted else "off"
     if file.provenance["weights"] != wanted:
         raise StoreError(
-            f"{file.path} was made with solver.weights={file.provenance['weights']}, and {wanted} is set now. "
-            "Delete it and run "
-            "the same command again."
+            f"{file.path} was made with solver.weights={file.provenance['weights']}, and {wanted} is set now. Delete "
+            "it and run the same command again."
         )
     if file.provenance["features"] != _identity(features):
         raise StoreError(

@@ -148,9 +148,8 @@ def check_model(config: Config, model: nn.Module, task: Task, arrays: Mapping[st
     except (RuntimeError, ValueError, IndexError) as error:
         shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in example.items())
         raise ConfigError(
-            f"`model` ({config.model['_target_']}) cannot take one example ({shapes}): "
-            f"{str(error).splitlines()[0]}. Make the "
-            "model's inputs and the data agree."
+            f"`model` ({config.model['_target_']}) cannot take one example ({shapes}): {str(error).splitlines()[0]}. "
+            "Make the model's inputs and the data agree."
         ) from error
     finally:
         model.train(training)

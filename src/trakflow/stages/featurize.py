@@ -89,8 +89,7 @@ def _require_curvature(config: Config, task: Task) -> None:
     if config.solver.weights == "on" and type(task).curvature is Task.curvature:
         raise ConfigError(
             f"Task {type(task).__name__} defines no curvature W = d2loss/df2, by which the rows of the Gram matrix "
-            "are weighted. Define "
-            "`curvature` in the task, or set solver.weights=off."
+            "are weighted. Define `curvature` in the task, or set solver.weights=off."
         )
 
 
@@ -136,8 +135,7 @@ def _batches(
             named = ", ".join(str(first + start + row) for row in bad[:5])
             raise NumericalError(
                 f"Gradients, outputs or weights of examples {named}{' and more' if len(bad) > 5 else ''} are NaN or "
-                "Inf. Look at those "
-                "examples, and whether this checkpoint's training diverged."
+                "Inf. Look at those examples, and whether this checkpoint's training diverged."
             )
         curvatures = None if found.curvatures is None else found.curvatures.cpu()
         yield SketchedBatch(found.features.cpu(), found.outputs.cpu(), found.loss_gradients.cpu(), curvatures)

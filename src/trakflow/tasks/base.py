@@ -53,8 +53,8 @@ class Task(ABC):
     def loss(self, raw: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
         """The training loss of each example; needed only where trakflow trains or retrains."""
         raise ConfigError(
-            f"{type(self).__name__} has no loss, so trakflow cannot train with it; define `loss`, or bring checkpoints "
-            "(checkpoints.files) and retrained outputs (evaluation.source=files)."
+            f"{type(self).__name__} has no loss, so trakflow cannot train with it; define `loss`, or bring "
+            "checkpoints (checkpoints.files) and retrained outputs (evaluation.source=files)."
         )
 
     def predicted(self, raw: Tensor) -> Int[Tensor, " batch"]:

@@ -13,8 +13,7 @@ class Classification(Task):
     """f = log(p / (1 - p)) with p the softmax probability of the label, trained by cross-entropy.
 
     As -log(p) = log(1 + exp(-f)), Q = 1 - p = sigmoid(-f) and W = p (1 - p) = sigmoid(f) sigmoid(-f); written by f,
-    they stay
-    exact where p rounds to one.
+    they stay exact where p rounds to one.
     """
 
     def output(self, raw: Float[Tensor, "batch classes"], batch: Batch) -> Float[Tensor, " batch"]:

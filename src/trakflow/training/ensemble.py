@@ -61,8 +61,7 @@ def train_ensemble(
             raise
         raise ConfigError(
             f"This model cannot be trained as a stacked ensemble ({str(error).splitlines()[0]}); set "
-            "training.ensemble=false to "
-            "train the models one after another."
+            "training.ensemble=false to train the models one after another."
         ) from error
 
 
