@@ -115,7 +115,6 @@ def test_examples_read_back_from_disk_with_their_ids(tmp_path):
     arrays = read_arrays(file)
     assert arrays.keys() == {"inputs", "labels"}
     np.testing.assert_array_equal(arrays["inputs"], INPUTS)
-    np.testing.assert_array_equal(read_arrays(file, np.array([4, 0]))["labels"], LABELS[[4, 0]])
 
 
 def test_without_ids_an_example_is_called_by_its_index(tmp_path):

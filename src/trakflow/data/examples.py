@@ -1,12 +1,12 @@
 """Examples as named arrays: what a data set returns, and how it lies on disk."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int, Shaped
+from jaxtyping import Shaped
 
 from trakflow.errors import DataError
 from trakflow.store import ArrayFile, write_arrays
@@ -145,10 +145,6 @@ def read_ids(file: ArrayFile) -> list[str]:
     return [bytes(row).rstrip(b"\0").decode() for row in matrix]
 
 
-def read_arrays(
-    file: ArrayFile, indices: Int[np.ndarray, " chosen"] | None = None
-) -> dict[str, Shaped[np.ndarray, "rows ..."]]:
-    """Return every array but the ids, or only the chosen rows."""
-    names: Iterable[str] = (name for name in file.names if name != "ids")
-    arrays = {name: file.read(name) for name in names}
-    return arrays if indices is None else {name: array[indices] for name, array in arrays.items()}
+def read_arrays(file: ArrayFile) -> dict[str, Shaped[np.ndarray, "rows ..."]]:
+    """Return every array but the ids."""
+    return {name: file.read(name) for name in file.names if name != "ids"}
