@@ -27,3 +27,7 @@ class NumericalError(TrakflowError):
 
 class DeviceError(TrakflowError):
     """The configured device or an optional package for it is not there."""
+
+
+class SketchError(TrakflowError):
+    """A model does something that the chosen sketch does not cover."""

@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from trakflow.models.mlp import MLP
-from trakflow.sketches.gradients import GradientSketch, differentiated_parameters
+from trakflow.sketches.gradients import GradientSketch
 from trakflow.sketches.identity import Identity
+from trakflow.sketches.parameters import differentiated_parameters
 from trakflow.tasks.base import Task
 from trakflow.tasks.classification import Classification
 
@@ -54,8 +55,9 @@ def examples(model, count=9):
 
 
 def sketch_of(model, task=None):
-    sizes = {name: parameter.numel() for name, parameter in differentiated_parameters(model).items()}
-    return GradientSketch(model, task or Classification(), Identity(sizes))
+    parameters = differentiated_parameters(model)
+    sizes = {name: parameter.numel() for name, parameter in parameters.items()}
+    return GradientSketch(model, task or Classification(), Identity(sizes), parameters)
 
 
 def log_odds(logits, label):

@@ -106,7 +106,7 @@ def test_scores_without_a_dense_array_have_the_same_top_table(experiment):
 
 def test_a_kernel_of_other_features_is_refused(experiment):
     run = experiment("solver.ridge=1").prepare().train().featurize().solve()
-    run.configure("solver.ridge=1", "sketch.nonzeros=2").featurize()
+    run.configure("solver.ridge=1", "sketch.k=7").featurize()
     with pytest.raises(
         StoreError, match=r"kernels/0\.safetensors was made from other features than those in .*features/0"
     ):

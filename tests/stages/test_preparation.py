@@ -218,7 +218,7 @@ def test_a_stage_says_which_of_its_arguments_is_missing(experiment, job):
 
 
 def test_the_configuration_written_down_is_the_one_in_use(experiment):
-    run = experiment("sketch.nonzeros=2")
+    run = experiment("sketch.k=7")
     run.run(describe)
     written = OmegaConf.to_container(OmegaConf.load(run.layout.config))
     assert written == run.config.model_dump(mode="json", exclude={"job", "runtime"})

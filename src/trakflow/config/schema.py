@@ -129,17 +129,24 @@ class Targets(Section):
 class Sketch(Section):
     """How a per-example gradient becomes k numbers."""
 
-    name: Literal["sjlt", "gaussian", "rademacher", "identity", "fast_jl"]
+    name: Literal["tensor_sketch", "factorized", "sjlt", "gaussian", "rademacher", "identity", "fast_jl"]
     k: PositiveInt | None = None
+    side: PositiveInt | None = None
     nonzeros: PositiveInt | None = None
+    parameters: Annotated[list[str], Field(min_length=1)] | None = None
     dtype: Literal["float32", "float16"] = "float32"
 
     @model_validator(mode="after")
     def _k_fits(self) -> "Sketch":
         if self.name == "identity" and self.k is not None:
             raise ValueError("sketch=identity keeps every gradient entry, so it takes no k (set sketch.k=null)")
-        if self.name != "identity" and self.k is None:
+        if self.name not in ("identity", "factorized") and self.k is None:
             raise ValueError(f"sketch={self.name} needs k, the number of features")
+        if (self.name == "factorized") != (self.side is not None):
+            raise ValueError(
+                "side, the number of features of each side of a layer's gradient, is a setting of sketch=factorized, "
+                "which needs it; every other sketch has none"
+            )
         if self.name != "sjlt" and self.nonzeros is not None:
             raise ValueError(f"nonzeros is a setting of sketch=sjlt; sketch={self.name} has none")
         if self.name == "sjlt" and self.k is not None and self.k % (self.nonzeros or 1):
@@ -228,10 +235,15 @@ class Runtime(Section):
     """Where and how fast: nothing here changes results beyond rounding, so nothing here makes a rule run again."""
 
     device: str = "cpu"
-    batch_size: PositiveInt = 64
+    batch_size: Literal["auto"] | PositiveInt = "auto"
     threads: PositiveInt = 1
     memory_mb: PositiveInt = 2000
     minutes: PositiveInt = 60
+
+    @property
+    def forward_batch_size(self) -> int:
+        """Examples at a time where no gradient is taken."""
+        return 256 if self.batch_size == "auto" else self.batch_size
 
 
 class Job(Section):

@@ -45,6 +45,10 @@ class Sketch(ABC):
     def __call__(self, batch: Batch) -> SketchedBatch:
         """Sketch a batch of any size."""
 
+    @abstractmethod
+    def bytes_per_example(self, example: Batch) -> int:
+        """Estimate how much memory each example of a batch takes, from a batch of one."""
+
 
 class Projection(ABC):
     """A random linear map of gradients, applied a parameter tensor at a time.

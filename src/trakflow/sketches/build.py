@@ -6,12 +6,15 @@ from torch import nn
 from trakflow.config.schema import Sketch as SketchSettings
 from trakflow.seeds import derive_seed
 from trakflow.sketches.base import Projection, Sketch
+from trakflow.sketches.factorized import Factorized
 from trakflow.sketches.fast_jl import FastJLProjection
 from trakflow.sketches.gaussian import GaussianProjection
-from trakflow.sketches.gradients import GradientSketch, differentiated_parameters
+from trakflow.sketches.gradients import GradientSketch
 from trakflow.sketches.identity import Identity
+from trakflow.sketches.parameters import differentiated_parameters
 from trakflow.sketches.rademacher import RademacherProjection
 from trakflow.sketches.sjlt import SparseProjection
+from trakflow.sketches.tensor_sketch import TensorSketch
 from trakflow.tasks.base import Task
 
 
@@ -33,10 +36,19 @@ def build_sketch(
 
     Raises:
         DeviceError: It needs a GPU or a package that is not there.
+        ConfigError: A pattern of `sketch.parameters` matches no parameter.
+        SketchError: The sketch does not cover a module of the model.
     """
-    sizes = {name: parameter.numel() for name, parameter in differentiated_parameters(model).items()}
-    projection = _projection(settings, sizes, derive_seed(seed, "sketch", checkpoint), device)
-    return GradientSketch(model, task, projection)
+    parameters = differentiated_parameters(model, settings.parameters)
+    own_seed = derive_seed(seed, "sketch", checkpoint)
+    if settings.name == "tensor_sketch":
+        assert settings.k is not None
+        return TensorSketch(model, task, parameters, settings.k, own_seed)
+    if settings.name == "factorized":
+        assert settings.side is not None
+        return Factorized(model, task, parameters, settings.side, settings.k, own_seed)
+    sizes = {name: parameter.numel() for name, parameter in parameters.items()}
+    return GradientSketch(model, task, _projection(settings, sizes, own_seed, device), parameters)
 
 
 def _projection(settings: SketchSettings, sizes: dict[str, int], seed: int, device: str) -> Projection:

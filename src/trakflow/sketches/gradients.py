@@ -1,5 +1,6 @@
 """A sketch through explicit per-example gradients: ``vmap(grad(f))``, projected a parameter tensor at a time."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -8,12 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from trakflow.sketches.base import Projection, Sketch, SketchedBatch
+from trakflow.sketches.memory import activation_bytes
 from trakflow.tasks.base import Batch, Task
-
-
-def differentiated_parameters(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters that features are gradients by: those with `requires_grad`, by name."""
-    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 class GradientSketch(Sketch):
@@ -23,9 +20,10 @@ class GradientSketch(Sketch):
         model: The model with its weights; it is put in evaluation mode, so that no example influences another.
         task: Defines the output.
         projection: The random map.
+        parameters: Those that features are gradients by.
     """
 
-    def __init__(self, model: nn.Module, task: Task, projection: Projection):
+    def __init__(self, model: nn.Module, task: Task, projection: Projection, parameters: Mapping[str, Tensor]):
         # torch.func imports this at its first gradient, for a second; done here, it does not count as featurizing.
         import torch._dynamo  # noqa: F401
 
@@ -33,8 +31,8 @@ class GradientSketch(Sketch):
         self._model = model.eval()
         self._task = task
         self._projection = projection
-        self._parameters = differentiated_parameters(model)
-        frozen = {name: value.detach() for name, value in model.named_parameters() if not value.requires_grad}
+        self._parameters = dict(parameters)
+        frozen = {name: value.detach() for name, value in model.named_parameters() if name not in parameters}
         self._constants = {**frozen, **dict(model.named_buffers())}
         self._gradients = vmap(grad(self._output_of_one, has_aux=True), in_dims=(None, 0), randomness="error")
 
@@ -57,6 +55,11 @@ class GradientSketch(Sketch):
                 self._task.loss_gradient(raw, batch).float(),
                 None if (curvature := self._task.curvature(raw, batch)) is None else curvature.float(),
             )
+
+    def bytes_per_example(self, example: Batch) -> int:
+        """Activations and their gradients; the gradient by all parameters, and copies of it while it is projected."""
+        entries = sum(parameter.numel() for parameter in self._parameters.values())
+        return 2 * activation_bytes(self._model, self._task, example) + 4 * (3 * entries + self.k)
 
 
 def _call(model: nn.Module, tensors: dict[str, Tensor], *args: Any, **kwargs: Any) -> Any:

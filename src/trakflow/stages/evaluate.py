@@ -47,7 +47,9 @@ def retrained_outputs(config: Config, layout: Layout) -> None:
     models, data = ArrayFile(layout.retrained(number, batch)), ArrayFile(layout.targets)
     state = {name: torch.from_numpy(models.read(name)) for name in models.names}
     arrays = target_tensors(data, device_of(config))
-    outputs = ensemble_outputs(model_factory(config), make_task(config), state, arrays, config.runtime.batch_size)
+    outputs = ensemble_outputs(
+        model_factory(config), make_task(config), state, arrays, config.runtime.forward_batch_size
+    )
     facts = {"masks": models.provenance["masks"], "data_content": content(data)}
     write_arrays(
         layout.retrained_outputs(number, batch),

@@ -15,6 +15,7 @@ from trakflow.layout import Layout
 from trakflow.progress import progress
 from trakflow.sketches.base import Sketch, SketchedBatch
 from trakflow.sketches.build import build_sketch
+from trakflow.sketches.memory import examples_at_once
 from trakflow.stages.common import (
     check_model,
     content,
@@ -41,7 +42,7 @@ def featurize(config: Config, layout: Layout) -> None:
     arrays = tensors(data, device_of(config), slice(start, stop))
     sketch = _sketch(config, layout, task, checkpoint, arrays)
     began = time.perf_counter()
-    found = sketch_all(sketch, arrays, config.runtime.batch_size, start, "featurize")
+    found = sketch_all(sketch, arrays, _batch_size(config, sketch, arrays), start, "featurize")
     facts = {
         "checkpoint": checkpoint,
         "checkpoint_content": file_hash(layout.checkpoint(checkpoint)),
@@ -71,7 +72,7 @@ def featurize_targets(config: Config, layout: Layout) -> None:
     data = ArrayFile(layout.targets)
     arrays = target_tensors(data, device_of(config))
     sketch = _sketch(config, layout, make_task(config), checkpoint, arrays)
-    found = sketch_all(sketch, arrays, config.runtime.batch_size, 0, "featurize targets")
+    found = sketch_all(sketch, arrays, _batch_size(config, sketch, arrays), 0, "featurize targets")
     facts = {
         "checkpoint": checkpoint,
         "checkpoint_content": file_hash(layout.checkpoint(checkpoint)),
@@ -97,6 +98,14 @@ def _sketch(config: Config, layout: Layout, task: Task, checkpoint: int, arrays:
     model = load_model(config, layout.checkpoint(checkpoint))
     check_model(config, model, task, arrays)
     return build_sketch(config.sketch, model, task, config.seed, checkpoint, str(device_of(config)))
+
+
+def _batch_size(config: Config, sketch: Sketch, arrays: Mapping[str, Tensor]) -> int:
+    """By the configured memory, never by what a retry was given, so that a retry gives the same bits."""
+    if config.runtime.batch_size != "auto":
+        return config.runtime.batch_size
+    example = {name: array[:1] for name, array in arrays.items()}
+    return examples_at_once(sketch.bytes_per_example(example), config.runtime.memory_mb * 2**20 // 2)
 
 
 def sketch_all(

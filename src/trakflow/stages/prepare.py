@@ -39,7 +39,7 @@ def _chosen(config: Config, examples: Examples) -> np.ndarray:
 
 def _predicted(config: Config, layout: Layout, examples: Examples) -> np.ndarray:
     """The label that most checkpoints predict (the lowest of equals), so that all models are asked about the same."""
-    task, device, size = make_task(config), device_of(config), config.runtime.batch_size
+    task, device, size = make_task(config), device_of(config), config.runtime.forward_batch_size
     votes = []
     for checkpoint in range(config.checkpoints.total):
         model = load_model(config, layout.checkpoint(checkpoint))

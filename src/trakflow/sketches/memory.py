@@ -1,0 +1,44 @@
+"""How many examples a sketch may take at once within a memory budget."""
+
+import torch
+from torch import Tensor, nn
+
+from trakflow.tasks.base import Batch, Task
+
+LARGEST_BATCH = 256
+
+
+def examples_at_once(bytes_per_example: int, budget: int) -> int:
+    """Return the batch size: a function of the model, the sketch and the configured budget alone.
+
+    Args:
+        bytes_per_example: By `Sketch.bytes_per_example`.
+        budget: In bytes.
+
+    Returns:
+        At least 1, however small the budget, and at most 256, beyond which nothing gets faster.
+    """
+    return max(1, min(LARGEST_BATCH, budget // max(1, bytes_per_example)))
+
+
+def activation_bytes(model: nn.Module, task: Task, example: Batch) -> int:
+    """Return the bytes that a forward pass keeps for the backward pass, without the weights.
+
+    Args:
+        model: The model.
+        task: Says how it is called.
+        example: A batch of one.
+    """
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept: dict[int, int] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        raw = task.output(task.forward(model, example), example)
+    del raw
+    return sum(kept.values())

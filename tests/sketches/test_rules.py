@@ -1,0 +1,235 @@
+"""Both hooked sketches against explicit gradients, for every module rule alone and inside whole models."""
+
+import numpy as np
+import pytest
+import torch
+from oracle import Sum, factorized, gradients, shapes_of, tensor_sketch
+from torch import nn
+from zoo import MODULES, Repeated, make
+
+from trakflow.errors import ConfigError, SketchError
+from trakflow.sketches.factorized import Factorized
+from trakflow.sketches.parameters import differentiated_parameters
+from trakflow.sketches.routes import cheaper_route
+from trakflow.sketches.rules import Rule, register_rule, registry
+from trakflow.sketches.tensor_sketch import TensorSketch
+
+K, SIDE, SEED = 24, 4, 3
+every_module = pytest.mark.parametrize("name", MODULES)
+
+
+def assert_equal(found, expected):
+    assert found.dtype == torch.float64
+    scale = np.abs(expected).max()
+    assert scale > 0
+    assert np.abs(found.numpy() - expected).max() <= 1e-9 * scale
+
+
+def tensor_sketch_of(model, k=K, seed=SEED):
+    return TensorSketch(model, Sum(), differentiated_parameters(model), k, seed)
+
+
+@every_module
+@pytest.mark.parametrize("route", ["fourier", "scatter"])
+def test_tensor_sketch_is_the_explicit_scatter_by_either_route(name, route, monkeypatch):
+    monkeypatch.setattr("trakflow.sketches.tensor_sketch.cheaper_route", lambda *_: route)
+    model, inputs = make(name)
+    expected = tensor_sketch(gradients(model, inputs), shapes_of(model), K, SEED)
+    assert_equal(tensor_sketch_of(model)({"inputs": inputs}).features, expected)
+
+
+@every_module
+@pytest.mark.parametrize("side", [SIDE, 1000])
+def test_factorized_is_both_projections_of_the_gradient(name, side):
+    model, inputs = make(name)
+    expected = factorized(gradients(model, inputs), shapes_of(model), side, SEED)
+    found = Factorized(model, Sum(), differentiated_parameters(model), side, None, SEED)({"inputs": inputs}).features
+    assert found.shape == expected.shape
+    assert_equal(found, expected)
+
+
+@every_module
+def test_features_do_not_depend_on_the_batch_and_both_routes_agree_in_float32(name, monkeypatch):
+    model, inputs = make(name, count=5)
+    model, inputs = model.float(), inputs.float() if inputs.is_floating_point() else inputs
+    sketch = tensor_sketch_of(model)
+    whole = sketch({"inputs": inputs}).features
+    assert whole.dtype == torch.float32
+    tolerance = {"rtol": 0, "atol": 2e-6 * float(whole.abs().max()) * max(1, len(inputs[0].flatten()) ** 0.5)}
+    for size in (1, 2, 3):
+        parts = [sketch({"inputs": inputs[start : start + size]}).features for start in range(0, 5, size)]
+        torch.testing.assert_close(torch.cat(parts), whole, **tolerance)
+    for route in ("fourier", "scatter"):
+        monkeypatch.setattr("trakflow.sketches.tensor_sketch.cheaper_route", lambda *_, route=route: route)
+        torch.testing.assert_close(sketch({"inputs": inputs}).features, whole, **tolerance)
+
+
+class Scale(nn.Module):
+    """A type of module that no rule covers."""
+
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.full((5,), 2.0, dtype=torch.float64))
+
+    def forward(self, inputs):
+        return inputs * self.factor
+
+
+def test_an_uncovered_module_is_named_with_its_type_and_two_ways_out():
+    model = nn.Sequential(nn.Linear(5, 5), Scale()).double()
+    for make_sketch in (
+        tensor_sketch_of,
+        lambda model: Factorized(model, Sum(), differentiated_parameters(model), 4, None, 0),
+    ):
+        with pytest.raises(SketchError, match=r"Module 1 \(.*Scale\) .*factor.*sketch=sjlt.*register_rule"):
+            make_sketch(model)
+
+
+def test_a_registered_rule_covers_a_type_and_left_out_parameters_need_none(monkeypatch):
+    from trakflow.sketches.contributions import Elementwise, Kept, summed
+
+    class ScaleRule(Rule):
+        covers = frozenset({"factor"})
+
+        def contributions(self, call, inputs):
+            kept, batch = Kept(inputs, call.path), call.batch
+            return [Elementwise(call.names["factor"], lambda gradient: summed(gradient * kept.get(), batch, [-1]))]
+
+    torch.manual_seed(0)
+    model, inputs = nn.Sequential(nn.Linear(5, 5), Scale()).double(), torch.randn(4, 5, dtype=torch.float64)
+    chosen = differentiated_parameters(model, ["0.*"])
+    TensorSketch(model, Sum(), chosen, K, SEED)({"inputs": inputs})
+    monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
+    register_rule(Scale, ScaleRule())
+    expected = tensor_sketch(gradients(model, inputs), shapes_of(model), K, SEED)
+    assert_equal(tensor_sketch_of(model)({"inputs": inputs}).features, expected)
+
+
+class Doubled(nn.Linear):
+    """A subclass that computes something else."""
+
+    def forward(self, inputs):
+        return super().forward(inputs) * 2
+
+
+class Named(nn.Linear):
+    """A subclass that computes the same."""
+
+
+def test_a_subclass_shares_the_rule_only_if_it_computes_the_same():
+    inputs = torch.randn(3, 5, dtype=torch.float64)
+    assert tensor_sketch_of(Named(5, 2).double())({"inputs": inputs}).features.shape == (3, K)
+    with pytest.raises(SketchError, match="Doubled"):
+        tensor_sketch_of(Doubled(5, 2))
+
+
+@pytest.mark.parametrize(
+    ("module", "reason"),
+    [
+        (lambda: nn.BatchNorm1d(4, track_running_stats=False), "running statistics"),
+        (lambda: nn.Embedding(4, 3, max_norm=1.0), "max_norm"),
+        (lambda: nn.Embedding(4, 3, scale_grad_by_freq=True), "scale_grad_by_freq"),
+        (lambda: nn.MultiheadAttention(4, 2, add_bias_kv=True), "bias_k"),
+        (lambda: nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), "original0"),
+    ],
+)
+def test_settings_that_a_rule_does_not_cover_are_refused(module, reason):
+    with pytest.raises(SketchError, match=reason):
+        tensor_sketch_of(module())
+
+
+class Functional(nn.Module):
+    """Uses a weight outside its module's forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(5, 5)
+
+    def forward(self, inputs):
+        return nn.functional.linear(self.first(inputs), self.first.weight)
+
+
+class Mixed(nn.Module):
+    """Lets examples influence each other."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(5, 5)
+
+    def forward(self, inputs):
+        hidden = self.first(inputs)
+        return hidden * (1 + hidden.mean(dim=0))
+
+
+class Overwrites(nn.Module):
+    """Changes a module's input after it was used."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 5), nn.Linear(5, 5)
+
+    def forward(self, inputs):
+        hidden = self.first(inputs)
+        output = self.second(hidden)
+        hidden += 1
+        return output + hidden
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (Functional, "first.weight.* are not the model's"),
+        (Mixed, "are not the model's"),
+        (Overwrites, "input of second was modified in place"),
+    ],
+)
+def test_a_model_whose_gradients_the_rules_do_not_give_is_refused_at_its_first_batch(model, reason):
+    torch.manual_seed(0)
+    with pytest.raises(SketchError, match=reason):
+        tensor_sketch_of(model())({"inputs": torch.randn(4, 5)})
+
+
+def test_a_model_is_left_as_it_was_even_after_an_error():
+    torch.manual_seed(0)
+    for build in (Functional, Repeated):
+        model = build()
+        model.first.bias.requires_grad_(False)
+        sketch = tensor_sketch_of(model)
+        try:
+            sketch({"inputs": torch.randn(4, model.first.in_features)})
+        except SketchError:
+            assert build is Functional
+        assert "forward" not in model.first.__dict__
+        assert [name for name, value in model.named_parameters() if value.requires_grad] == ["first.weight"]
+        assert all(value.grad is None for value in model.parameters())
+        assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_the_second_stage_is_the_sparse_transform_of_the_first():
+    model, inputs = make("resnet9", 3)
+    first = Factorized(model, Sum(), differentiated_parameters(model), SIDE, None, SEED)
+    second = Factorized(model, Sum(), differentiated_parameters(model), SIDE, 16, SEED)
+    blocks, features = (sketch({"inputs": inputs}).features for sketch in (first, second))
+    assert features.shape == (3, second.k) == (3, 16)
+    matrix = torch.zeros(first.k, 16, dtype=torch.float64)
+    second._second.add(matrix, "blocks", torch.eye(first.k, dtype=torch.float64))
+    assert (matrix != 0).sum() == first.k
+    torch.testing.assert_close(features, blocks @ matrix)
+
+
+def test_the_route_is_a_function_of_the_layer_alone():
+    assert cheaper_route(384, 1536, 2048, positional=True) == "fourier"
+    assert cheaper_route(50_000, 768, 2048, positional=True) == "fourier"
+    assert cheaper_route(128, 784, 2048, positional=False) == "fourier"
+    assert cheaper_route(10, 128, 2048, positional=False) == "scatter"
+    assert cheaper_route(128, 128, 100_000, positional=True) == "scatter"
+
+
+def test_patterns_choose_parameters_and_a_pattern_that_matches_none_is_refused():
+    model, _ = make("resnet9", 1)
+    assert list(differentiated_parameters(model, ["9.*", "0.0.*"])) == ["0.0.weight", "9.weight"]
+    assert set(differentiated_parameters(model, ["*"])) == set(shapes_of(model))
+    with pytest.raises(ConfigError, match=r"'\*\.kernel' matches no parameter.*0\.0\.weight"):
+        differentiated_parameters(model, ["9.*", "*.kernel"])
+    with pytest.raises(ConfigError, match="requires_grad"):
+        differentiated_parameters(model.requires_grad_(False))
