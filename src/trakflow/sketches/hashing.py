@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trakflow.seeds import generator
-from trakflow.sketches import compiled
+from trakflow.sketches import scatter
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Hash:
 def count_sketch(values: Float[Tensor, "rows size"], by: Hash, k: int) -> Float[Tensor, "rows k"]:
     """Sketch vectors: feature j of a row is the signed sum of the entries that hash to j."""
     if values.device.type == "cpu":
-        return compiled.count_sketch(values, by.index, by.sign, k)
+        return scatter.count_sketch(values, by.index, by.sign, k)
     features = values.new_zeros(len(values), k)
     return features.index_add_(1, by.index.long(), values * by.sign.to(values.dtype))
 
@@ -57,7 +57,7 @@ def scatter_matrices(
 ) -> None:
     """Add the sketch of one matrix an example to the features, in place."""
     if features.device.type == "cpu":
-        compiled.scatter_matrices(features, matrices, (rows.index, rows.sign), (columns.index, columns.sign))
+        scatter.scatter_matrices(features, matrices, (rows.index, rows.sign), (columns.index, columns.sign))
         return
     index = _index(rows, columns, features.shape[1])
     sign = torch.outer(rows.sign, columns.sign).flatten().to(features.dtype)
@@ -74,7 +74,7 @@ def scatter_products(
 ) -> None:
     """Add the sketch of one rank-one matrix left x right an example, in place."""
     if features.device.type == "cpu":
-        compiled.scatter_products(features, left, right, (rows.index, rows.sign), (columns.index, columns.sign))
+        scatter.scatter_products(features, left, right, (rows.index, rows.sign), (columns.index, columns.sign))
         return
     products = (left * rows.sign.to(left.dtype)).unsqueeze(2) * (right * columns.sign.to(right.dtype)).unsqueeze(1)
     features.index_add_(1, _index(rows, columns, features.shape[1]), products.flatten(1))

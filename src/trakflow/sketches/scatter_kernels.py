@@ -1,4 +1,4 @@
-"""The numba kernels behind `compiled`; imported at the first use, compiled once and cached on disk."""
+"""The numba kernels behind `scatter`; imported at the first use, compiled once and cached on disk."""
 
 import inspect
 from collections.abc import Callable

@@ -25,9 +25,9 @@ HashArrays = tuple[Tensor, Tensor]
 @functools.cache
 def _kernels() -> Any:
     # numba takes a third of a second to import; only jobs that sketch by scattering should pay.
-    from trakflow.sketches import kernels
+    from trakflow.sketches import scatter_kernels
 
-    return kernels
+    return scatter_kernels
 
 
 @functools.cache
