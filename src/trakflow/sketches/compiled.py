@@ -23,8 +23,8 @@ BLOCK = 8
 TILE = 4096
 # Below this many additions for each feature, moving features to and from the block's layout costs more than it saves.
 BLOCKED_FROM = 8
-# Additions that take about as long as starting a thread, ten times over.
-WORK_PER_THREAD = 1 << 22
+# Additions that take half a millisecond: some times what starting a thread takes.
+WORK_PER_THREAD = 1 << 21
 
 LANES = ir.IntType(32)
 ADDRESS = ir.IntType(64)

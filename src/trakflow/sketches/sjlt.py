@@ -1,7 +1,7 @@
 """The sparse Johnson-Lindenstrauss transform (Kane & Nelson 2014, block construction)."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,8 @@ from torch import Tensor
 from trakflow.seeds import generator
 from trakflow.sketches.base import Projection
 
-# Additions for which torch takes as much longer as importing numba and loading the kernel take: half a second.
-COMPILED_FROM = 1 << 29
+# Additions for which torch takes about as much longer as it takes to import numba and load the kernel: half a second.
+COMPILED_FROM = 1 << 28
 # What the package's CUDA kernel holds a thread's hashes in; beyond it, it would write over its stack.
 PACKAGE_NONZEROS = 16
 # The package's CUDA kernel counts entries of its arguments in 32 bits.
@@ -44,7 +44,7 @@ class SparseProjection(Projection):
         self._seed = seed
         self._nonzeros = nonzeros
         self._device = torch.device(device)
-        self._hashes: dict[str, Any] = {}
+        self._hashes: dict[tuple[str, str], Any] = {}
         self._additions = 0
 
     def _draw(self, name: str) -> tuple[Int64[np.ndarray, "nonzeros size"], Int64[np.ndarray, "nonzeros size"]]:
@@ -83,10 +83,15 @@ class SparseProjection(Projection):
         gradients = gradients.to(features.dtype)
         if self._compiled_by_now(gradients.numel()):
             self._add_compiled(features, name, gradients)
-        elif self._device.type == "cuda" and self._nonzeros <= PACKAGE_NONZEROS and package_is_built():
+        elif self._by_package(features.dtype):
             self._add_by_package(features, name, gradients)
         else:
             self._add_by_torch(features, name, gradients)
+
+    def _by_package(self, dtype: torch.dtype) -> bool:
+        # Its kernel scales by 1/sqrt(nonzeros) in float32 whatever the gradients are.
+        fits = dtype == torch.float32 and self._nonzeros <= PACKAGE_NONZEROS
+        return self._device.type == "cuda" and fits and package_is_built()
 
     def _compiled_by_now(self, entries: int) -> bool:
         if self._device.type != "cpu":
@@ -94,26 +99,29 @@ class SparseProjection(Projection):
         before = self._additions
         self._additions += entries * self._nonzeros
         if before < COMPILED_FROM <= self._additions:
-            self._hashes.clear()  # the kernel reads them packed
+            self._hashes.clear()  # of no more use: the kernel reads them packed
         return self._additions >= COMPILED_FROM
+
+    def _remembered(self, way: str, name: str, make: Callable[[], Any]) -> Any:
+        if (way, name) not in self._hashes:
+            self._hashes[way, name] = make()
+        return self._hashes[way, name]
 
     def _add_compiled(self, features: Tensor, name: str, gradients: Tensor) -> None:
         from trakflow.sketches.compiled import add_signed
 
-        if name not in self._hashes:
-            self._hashes[name] = self._codes(name)
+        codes = self._remembered("compiled", name, lambda: self._codes(name))
         sums = features.detach().contiguous()
         rows = gradients.detach().contiguous()
-        add_signed(sums.numpy(), rows.numpy(), self._hashes[name], self._nonzeros**-0.5, torch.get_num_threads())
+        add_signed(sums.numpy(), rows.numpy(), codes, self._nonzeros**-0.5, torch.get_num_threads())
         if sums.data_ptr() != features.data_ptr():
             features.copy_(sums)
 
     def _add_by_package(self, features: Tensor, name: str, gradients: Tensor) -> None:
-        if name not in self._hashes:
-            self._hashes[name] = self._package_projection(name, gradients.device)
+        project = self._remembered("package", name, lambda: self._package_projection(name, gradients.device))
         rows = max(1, PACKAGE_ENTRIES // max(self._sizes[name], self.k))
         for start in range(0, len(gradients), rows):
-            features[start : start + rows] += self._hashes[name](gradients[start : start + rows].contiguous())
+            features[start : start + rows] += project(gradients[start : start + rows].contiguous())
 
     def _package_projection(self, name: str, device: torch.device) -> Any:
         import sjlt
@@ -127,9 +135,8 @@ class SparseProjection(Projection):
         return projection
 
     def _add_by_torch(self, features: Tensor, name: str, gradients: Tensor) -> None:
-        if name not in self._hashes:
-            self._hashes[name] = self._features_and_signs(name)
-        for feature, sign in zip(*self._hashes[name], strict=True):
+        hashes = self._remembered("torch", name, lambda: self._features_and_signs(name))
+        for feature, sign in zip(*hashes, strict=True):
             # Not by `alpha`, which is multiplied and added in one rounding: the compiled kernel rounds twice.
             features.index_add_(1, feature, gradients * (sign.to(features.dtype) * self._nonzeros**-0.5))
 
