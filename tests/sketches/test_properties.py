@@ -1,0 +1,222 @@
+"""What every sketch promises: unbiased, as exact as its k, the same in any layout, and random in all its parts."""
+
+import itertools
+
+import pytest
+import torch
+from scipy import stats
+from torch import nn
+
+from sketch_laws import (
+    assert_columns_independent,
+    assert_equal_rows,
+    assert_unbiased,
+    correlation,
+    relative_variances,
+)
+from trakflow.config.schema import Sketch
+from trakflow.config.shards import shard_range
+from trakflow.data.digits import train
+from trakflow.models.mlp import MLP
+from trakflow.seeds import derive_seed, generator
+from trakflow.sketches.build import build_sketch
+from trakflow.sketches.gaussian import GaussianProjection
+from trakflow.sketches.gradients import GradientSketch, differentiated_parameters
+from trakflow.sketches.identity import Identity
+from trakflow.sketches.rademacher import RademacherProjection
+from trakflow.sketches.sjlt import SparseProjection
+from trakflow.stages.featurize import sketch_all
+from trakflow.tasks.base import Task
+from trakflow.tasks.classification import Classification
+
+PROJECTIONS = {
+    "sjlt": lambda sizes, k, seed: SparseProjection(sizes, k, seed, 1),
+    "sjlt4": lambda sizes, k, seed: SparseProjection(sizes, k, seed, 4),
+    "gaussian": GaussianProjection,
+    "rademacher": RademacherProjection,
+    "identity": lambda sizes, k, seed: Identity(sizes),
+}
+SETTINGS = {
+    "sjlt": {"name": "sjlt"},
+    "sjlt4": {"name": "sjlt", "nonzeros": 4},
+    "gaussian": {"name": "gaussian"},
+    "rademacher": {"name": "rademacher"},
+}
+every_projection = pytest.mark.parametrize("name", PROJECTIONS)
+every_random_sketch = pytest.mark.parametrize("name", SETTINGS)
+
+
+def project(projection, sizes, vectors):
+    """Project rows that hold the entries of all parameters, one parameter tensor after another."""
+    features = torch.zeros(len(vectors), projection.k)
+    for parameter, part in zip(sizes, vectors.float().split(list(sizes.values()), dim=1), strict=True):
+        projection.add(features, parameter, part.contiguous())
+    return features
+
+
+def vectors_of_all_kinds(rows=6, columns=8):
+    """Two correlated normal vectors, two sparse ones, two of rank one as (rows x columns) matrices, float64."""
+    random = torch.Generator().manual_seed(0)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+    x = normal(rows * columns)
+    sparse = torch.zeros(2, rows * columns, dtype=torch.float64)
+    sparse[0, 3], sparse[1, 3], sparse[1, 40] = 2.0, -1.0, 0.5
+    shared = normal(columns)
+    outer = torch.stack([torch.outer(normal(rows), shared + 0.3 * normal(columns)).flatten() for _ in range(2)])
+    return torch.cat([torch.stack([x, 0.6 * x + 0.8 * normal(rows * columns)]), sparse, outer])
+
+
+@every_projection
+def test_inner_products_are_right_on_average_for_dense_sparse_and_rank_one_vectors(name):
+    vectors, sizes = vectors_of_all_kinds(), {"weight": 40, "bias": 8}
+    assert_unbiased(lambda seed: project(PROJECTIONS[name](sizes, 16, seed), sizes, vectors), vectors, seeds=400)
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """An MLP of 6,570 parameters after a few steps of training, and a hundred images."""
+    torch.manual_seed(0)
+    arrays = {key: torch.from_numpy(value) for key, value in train(400).arrays.items()}
+    model = MLP(64, [64, 32], 10)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(30):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(arrays["inputs"]), arrays["labels"]).backward()
+        optimizer.step()
+    return model, {key: value[:100] for key, value in arrays.items()}
+
+
+def sizes_of(model):
+    return {name: parameter.numel() for name, parameter in differentiated_parameters(model).items()}
+
+
+# Mean squared errors of eight matrices, each over 200 pairs, are bounded with 99.9 % confidence by Student's t.
+SEEDS, BOUND = 8, float(stats.t.ppf(0.999, 7)) / 8**0.5
+
+
+@every_random_sketch
+def test_real_gradients_are_distorted_as_the_johnson_lindenstrauss_law_says(name, digits):
+    model, arrays = digits
+    sizes = sizes_of(model)
+    assert sum(sizes.values()) == 6570
+    gradients = GradientSketch(model, Classification(), Identity(sizes))(arrays).features
+    every = torch.combinations(torch.arange(100))
+    pairs = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(0))[:200]].T
+    found = relative_variances(
+        lambda seed: project(PROJECTIONS[name](sizes, 2048, seed), sizes, gradients), gradients.double(), pairs, SEEDS
+    )
+    margin = BOUND * found.std(ddof=1)
+    assert margin < 0.6  # so that half the features in use, or entries repeated, would show
+    assert found.mean() - margin < 1
+    # Signs leave the terms x_i^2 y_i^2 alone, which takes a little of the variance away.
+    assert found.mean() + margin > 0.9
+
+
+def assert_same_in_every_layout(make_sketch, arrays):
+    """Features of all rows, each shard by a sketch of its own as by a job of its own."""
+    total = len(arrays["labels"])
+    found = []
+    for batch_size, shards in ((64, 1), (7, 1), (1, 1), (7, 3), (64, 5), (64, total)):
+        parts = []
+        for shard in range(shards):
+            start, stop = shard_range(total, shards, shard)
+            rows = {key: value[start:stop] for key, value in arrays.items()}
+            parts.append(sketch_all(make_sketch(), rows, batch_size, start, "test").features)
+        found.append(torch.cat(parts))
+    for other in found[1:]:
+        assert_equal_rows(other, found[0])
+
+
+@every_projection
+def test_features_are_the_same_in_any_batch_and_shard(name, digits):
+    model, arrays = digits
+    sizes = sizes_of(model)
+    first = {key: value[:66] for key, value in arrays.items()}
+    assert_same_in_every_layout(lambda: GradientSketch(model, Classification(), PROJECTIONS[name](sizes, 64, 3)), first)
+
+
+class Output(Task):
+    """The output is the model's one number."""
+
+    def output(self, raw, batch):
+        return raw.squeeze(-1)
+
+    def loss_gradient(self, raw, batch):
+        return torch.ones_like(raw.squeeze(-1))
+
+
+class TwoLayers(nn.Module):
+    """A linear function of the inputs by two parameters, one for each half of them: the gradient is the input."""
+
+    def __init__(self, inputs):
+        super().__init__()
+        self.first = nn.Linear(inputs // 2, 1, bias=False)
+        self.second = nn.Linear(inputs // 2, 1, bias=False)
+
+    def forward(self, inputs):
+        left, right = inputs.chunk(2, dim=1)
+        return self.first(left) + self.second(right)
+
+
+def matrix_of(name, checkpoint, size=2000, k=32, seed=0):
+    """The whole matrix of a sketch as the workflow builds it (size x k): what unit vectors are sketched to."""
+    sketch = build_sketch(Sketch(k=k, **SETTINGS[name]), TwoLayers(size), Output(), seed, checkpoint, "cpu")
+    return sketch({"inputs": torch.eye(size)}).features
+
+
+@every_random_sketch
+def test_checkpoints_parameters_and_seeds_get_independent_matrices(name):
+    size, k = 2000, 32
+    matrices = [matrix_of(name, checkpoint, size, k) for checkpoint in range(4)]
+    matrices.append(matrix_of(name, 0, size, k, seed=1))
+    for left, right in itertools.combinations(matrices, 2):
+        assert correlation(left, right) < 5 / (size * k) ** 0.5
+    for matrix in matrices:
+        first, second = matrix.chunk(2)
+        assert correlation(first, second) < 5 / (size // 2 * k) ** 0.5
+    # The same entries again, to see that the bound is one that equal matrices exceed.
+    assert correlation(matrices[0], matrix_of(name, 0, size, k)) == pytest.approx(1)
+
+
+def seeds_in_use():
+    """Seeds of all matrices, models and subsets of ten experiments with 50 checkpoints, with k up to 65,536."""
+    names = [f"layers.{layer}.{kind}" for layer in range(12) for kind in ("weight", "bias")]
+    for seed in range(10):
+        yield derive_seed(seed, "bootstrap")
+        for checkpoint in range(50):
+            trained = derive_seed(seed, "checkpoint", checkpoint)
+            yield trained
+            yield from (derive_seed(trained, role) for role in ("init", "dropout"))
+            yield from (derive_seed(trained, "order", epoch) for epoch in range(30))
+            sketch = derive_seed(seed, "sketch", checkpoint)
+            yield sketch
+            for name in names:
+                yield from (derive_seed(sketch, role, name) for role in ("sjlt", "rademacher"))
+                # Blocks of 128 rows, as at k = 65,536.
+                yield from (derive_seed(sketch, "gaussian", name, start) for start in range(0, 1280, 128))
+        for index in range(500):
+            yield derive_seed(seed, "retrain", 0, index)
+            yield from (derive_seed(seed, "subset", role, index, 0) for role in ("checkpoint", "evaluation"))
+
+
+def test_no_two_uses_share_a_seed_or_a_stream():
+    seeds = list(seeds_in_use())
+    assert len(set(seeds)) == len(seeds) > 150_000
+    first = [int(generator(0, "sketch", index).integers(2**63)) for index in range(5000)]
+    assert len(set(first)) == 5000
+
+
+# Enough entries for every feature to get some: at k = 65,536 a dense matrix needs few, a sparse one twenty a feature.
+ENTRIES = {"sjlt": 1_400_000, "sjlt4": 350_000, "gaussian": 128, "rademacher": 128}
+
+
+@every_random_sketch
+def test_all_of_65536_features_are_in_use_and_none_repeats_another(name):
+    sizes = {"weight": ENTRIES[name]}
+    vectors = torch.randn(12, ENTRIES[name], generator=torch.Generator().manual_seed(0))
+    features = project(PROJECTIONS[name](sizes, 65_536, 0), sizes, vectors)
+    assert bool((features != 0).any(dim=0).all())
+    assert_columns_independent(features)
