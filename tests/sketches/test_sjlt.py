@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from trakflow.seeds import generator
-from trakflow.sketches import compiled, sjlt
-from trakflow.sketches.compiled import add_signed
+from trakflow.sketches import sjlt_kernels as compiled, sjlt
+from trakflow.sketches.sjlt_kernels import add_signed
 from trakflow.sketches.sjlt import SparseProjection
 
 WAYS = {"torch": 1 << 62, "compiled": 0}
@@ -190,7 +190,7 @@ projection.add(features, "a", torch.ones(20, 100))
 print("numba" in sys.modules)
 sjlt.COMPILED_FROM = 0
 projection.add(features, "a", torch.ones(20, 100))
-from trakflow.sketches.compiled import _add_blocks
+from trakflow.sketches.sjlt_kernels import _add_blocks
 print(sum(_add_blocks.stats.cache_hits.values()), sum(_add_blocks.stats.cache_misses.values()))
 print(float(features.abs().sum()))
 """

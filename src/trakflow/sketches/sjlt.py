@@ -24,7 +24,7 @@ class SparseProjection(Projection):
     """Each gradient entry is added, with a random sign, to one feature of each of `nonzeros` blocks.
 
     One pass over the gradients, without a multiplication by a matrix. E<Px, Py> = <x, y>. On a CPU torch adds until
-    there has been so much to add that the compiled kernel (trakflow.sketches.compiled) makes up for being loaded; the
+    there has been so much to add that the compiled kernel (trakflow.sketches.sjlt_kernels) makes up for being loaded; the
     sums are the same to the last bit. On a GPU the kernel of the package sjlt adds where it is installed and built, and
     is given this matrix in place of its own; or else torch. Neither has been run on a GPU where this project is tested.
 
@@ -108,7 +108,7 @@ class SparseProjection(Projection):
         return self._hashes[way, name]
 
     def _add_compiled(self, features: Tensor, name: str, gradients: Tensor) -> None:
-        from trakflow.sketches.compiled import add_signed
+        from trakflow.sketches.sjlt_kernels import add_signed
 
         codes = self._remembered("compiled", name, lambda: self._codes(name))
         sums = features.detach().contiguous()
