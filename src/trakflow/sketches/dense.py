@@ -1,9 +1,7 @@
 """Dense random projections whose matrices are generated block by block and never stored."""
 
-import functools
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 from jaxtyping import Float
@@ -11,7 +9,7 @@ from torch import Tensor
 
 from trakflow.sketches.base import Projection
 
-# 4 MiB: a block is still in the processor's cache when it is multiplied, and a small layer has work for several threads.
+# 4 MiB: a block is still in the processor's cache when it is multiplied.
 BLOCK_ENTRIES = 1 << 20
 
 
@@ -33,32 +31,19 @@ class DenseProjection(Projection):
 
     @abstractmethod
     def block(self, name: str, start: int, stop: int, device: torch.device) -> Float[Tensor, "rows k"]:
-        """Rows start to stop of a parameter's matrix, entries of variance 1; called from several threads at once."""
+        """Rows start to stop of a parameter's matrix, entries of variance 1."""
 
     def add(self, features: Float[Tensor, "batch k"], name: str, gradients: Float[Tensor, "batch size"]) -> None:
         """Multiply one parameter's gradients by its matrix, block by block."""
         scale = self.k**-0.5
-        start = 0
-        for matrix in self._blocks(name, gradients.device):
-            stop = start + len(matrix)
-            features.addmm_(gradients[:, start:stop], matrix, alpha=scale)
-            start = stop
-
-    def _blocks(self, name: str, device: torch.device) -> Iterator[Float[Tensor, "rows k"]]:
-        """Every block in order; as many are drawn at once as torch may use threads."""
         size = self._sizes[name]
-        starts = range(0, size, self._rows)
-        threads = torch.get_num_threads()
-        for first in range(0, len(starts), threads):
-            chosen = [(start, min(start + self._rows, size)) for start in starts[first : first + threads]]
-            if len(chosen) == 1:
-                yield self.block(name, *chosen[0], device)
-            else:
-                # Drawing releases the interpreter's lock. All are drawn before one is multiplied, so that the
-                # multiplication has every core.
-                yield from list(_pool(threads).map(lambda rows: self.block(name, *rows, device), chosen))
+        rows = [(start, min(start + self._rows, size)) for start in range(0, size, self._rows)]
+        blocks = self._blocks(name, rows, gradients.device)
+        for (start, stop), matrix in zip(rows, blocks, strict=True):
+            features.addmm_(gradients[:, start:stop], matrix, alpha=scale)
 
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
+    def _blocks(
+        self, name: str, rows: Sequence[tuple[int, int]], device: torch.device
+    ) -> Iterator[Float[Tensor, "rows k"]]:
+        """The blocks of these rows, in order; a projection that is slow to draw may draw several at once."""
+        return (self.block(name, start, stop, device) for start, stop in rows)

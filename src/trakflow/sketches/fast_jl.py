@@ -1,9 +1,9 @@
 """The paper's CUDA projector, from the package fast_jl: a dense Rademacher matrix of its own, on tensor cores.
 
 Its kernels multiply in float16 and accumulate in float32. What they take, from the package's source: a contiguous CUDA
-matrix (batch x size) of float16 or float32, a number of features that is a multiple of 512, a 32-bit seed, and the number of
-tiles that the size is cut into. Column j of the matrix is a function of the seed, the size, the tiles and j alone, so the
-first k columns are the same whatever k is padded to, and examples do not depend on the batch.
+matrix (batch x size) of float16 or float32, a number of features that is a multiple of 512, a 32-bit seed, and the
+number of tiles that the size is cut into. Column j of the matrix is a function of the seed, the size, the tiles and j
+alone, so the first k columns are the same whatever k is padded to, and examples do not depend on the batch.
 """
 
 import importlib.util

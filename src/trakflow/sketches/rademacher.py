@@ -58,7 +58,7 @@ def require_triton() -> None:
     """
     if importlib.util.find_spec("triton") is None:
         raise DeviceError(
-            "sketch=rademacher on a GPU is a Triton kernel, and triton is not installed although torch sees the GPU: "
-            "torch's CUDA builds for Linux bring it, so reinstall torch, or `pip install triton`; or use sketch=sjlt, or "
+            "sketch=rademacher on a GPU is a Triton kernel, and triton is not installed although torch sees the GPU. "
+            "torch's CUDA builds for Linux bring it: reinstall torch, or `pip install triton`; or use sketch=sjlt, or "
             "runtime.device=cpu (the same matrix, slower)."
         )

@@ -1,11 +1,12 @@
 """`rademacher` on a GPU: a Triton kernel that generates the signs on the fly and multiplies by them at once.
 
-A program makes the signs of ROWS rows by 128 columns, which is one Philox call a row, and uses them for BATCH examples. The
-rows of a large parameter are divided among programs; each writes a partial sum of its own, and these are summed in order, so
-that the same call gives the same bits. Nothing is tuned at run time for the same reason.
+A program makes the signs of ROWS rows by 128 columns, which is one Philox call a row, and uses them for BATCH examples.
+The rows of a large parameter are divided among programs; each writes a partial sum of its own, and these are summed in
+order, so that the same call gives the same bits. Nothing is tuned at run time for the same reason.
 
-Accuracy is float32's at the speed of 16-bit tensor cores: a sign is exact in bfloat16, and a float32 number is exactly the
-sum of three bfloat16 numbers (8 bits of its 24 each), so three products that accumulate in float32 lose nothing on the way in.
+Accuracy is float32's at the speed of 16-bit tensor cores: a sign is exact in bfloat16, and a float32 number is exactly
+the sum of three bfloat16 numbers (8 bits of its 24 each), so three products that accumulate in float32 lose nothing on
+the way in.
 """
 
 from typing import no_type_check
@@ -54,7 +55,7 @@ def _leading_bits(values):
 # Seeds would otherwise compile a variant for each way they happen to be divisible.
 @triton.jit(do_not_specialize=["seed", "first_row"])
 @no_type_check
-def partial_sums(
+def partial_sums(  # noqa: PLR0913, PLR0917 - a kernel takes arrays and numbers, no objects
     gradients,
     partials,
     seed,
@@ -99,7 +100,7 @@ def project(
 ) -> None:
     """Add the projection of gradients to features, in place: features += k^-0.5 gradients @ signs.
 
-    The signs are the bits of `philox.random_bits`, 1 for +1 and 0 for -1. How rows are divided depends on size and k alone.
+    The signs are the bits of `philox.random_bits`, 1 for +1 and 0 for -1. How rows are divided depends on size and k.
 
     Args:
         features: float32.
