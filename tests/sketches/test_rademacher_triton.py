@@ -122,7 +122,7 @@ def test_on_a_gpu_every_sign_is_the_cpus(k):
 
 
 @needs_gpu
-@pytest.mark.parametrize("shape", [*SHAPES, (33, 200_003, 2049, 0), (256, 5000, 512, 0)])
+@pytest.mark.parametrize("shape", [*SHAPES, (33, 50_003, 2049, 0), (256, 5000, 512, 0)])
 def test_on_a_gpu_features_are_right_and_the_same_in_every_run(shape):
     from trakflow.sketches.rademacher_triton import project
 

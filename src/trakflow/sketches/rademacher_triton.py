@@ -19,7 +19,7 @@ from torch import Tensor
 
 # Columns of one Philox call; the kernel relies on it.
 COLUMNS = 128
-# As large as A100 and H100 hold in registers with 4 warps, and two of them on a multiprocessor: one generates signs
+# About as much as the registers of an A100 or H100 hold, twice on a multiprocessor: one program generates signs
 # while another multiplies.
 BATCH = 64
 ROWS = 32
@@ -41,8 +41,8 @@ def _signs(seed, rows, group, ROWS: tl.constexpr):
     words = tl.reshape(tl.join(tl.join(word0, word2), tl.join(word1, word3)), [ROWS, 4])
     bits = words[:, :, None] >> tl.arange(0, 32).to(tl.uint32)[None, None, :]
     # Bit 15 is the sign of a bfloat16: minus one is 0xBF80, and a one in it makes that plus one.
-    patterns = tl.reshape(bits << 15, [ROWS, 128]).to(tl.uint16) ^ 0xBF80
-    return patterns.to(tl.bfloat16, bitcast=True)
+    patterns = tl.reshape((bits << 15) ^ 0xBF80, [ROWS, 128])
+    return patterns.to(tl.uint16).to(tl.bfloat16, bitcast=True)
 
 
 @triton.jit
