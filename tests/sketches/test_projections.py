@@ -6,10 +6,13 @@ from torch import nn
 from trakflow.config.schema import Sketch
 from trakflow.errors import DeviceError
 from trakflow.models.mlp import MLP
+from trakflow.seeds import derive_seed
+from trakflow.sketches import dense
 from trakflow.sketches.build import build_sketch
 from trakflow.sketches.dense import BLOCK_ENTRIES
 from trakflow.sketches.gaussian import GaussianProjection
 from trakflow.sketches.identity import Identity
+from trakflow.sketches.philox import random_bits
 from trakflow.sketches.rademacher import RademacherProjection
 from trakflow.sketches.sjlt import SparseProjection
 from trakflow.tasks.base import Task
@@ -137,6 +140,30 @@ def test_rademacher_entries_are_signs_and_gaussian_ones_standard_normal():
     # Variances of the first four powers of a standard normal variable.
     for moment, expected, variance in zip(moments, (0, 1, 0, 3), (1, 2, 15, 96), strict=True):
         assert abs(moment - expected) < 5 * error * variance**0.5
+
+
+@pytest.mark.parametrize("k", [1, 31, 32, 100, 128, 300, 2049])
+@pytest.mark.parametrize("start", [0, 7, 2**32 - 5])
+def test_signs_are_the_documented_bits_of_philox_in_every_row_and_column(k, start):
+    found = RademacherProjection({"a": 2**32}, k, 11).block("a", start, start + 5, torch.device("cpu"))
+    bits = random_bits(torch.arange(start, start + 5), k, derive_seed(11, "rademacher", "a"))
+    assert torch.equal(found, bits.float() * 2 - 1)
+
+
+@pytest.mark.parametrize("kind", [GaussianProjection, RademacherProjection])
+def test_the_matrix_does_not_depend_on_the_number_of_threads(kind, monkeypatch):
+    monkeypatch.setattr(dense, "BLOCK_ENTRIES", 16 * 3)
+    gradients = torch.eye(100)
+    found = []
+    for threads in (1, 2, 3):
+        # What the projection asks torch; torch's own number would change how its sums are rounded.
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        features = torch.zeros(100, 16)
+        kind({"a": 100}, 16, 0).add(features, "a", gradients)
+        found.append(features)
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
+    assert len(found[0].unique(dim=0)) == 100
 
 
 @pytest.mark.parametrize("kind", [GaussianProjection, RademacherProjection])

@@ -1,6 +1,7 @@
 """Philox4x32-10, a counter-based random generator (Salmon et al. 2011), in torch integer arithmetic.
 
-The same words come out on every device, and Triton's generator computes the same function.
+The same words come out on every device, and Triton's generator computes the same function. `random_bits` defines the
+signs of `rademacher`; `rademacher_numba` and `rademacher_triton` are fast ways to the same bits.
 """
 
 import torch
