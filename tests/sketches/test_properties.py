@@ -2,8 +2,11 @@
 
 import itertools
 
+import numpy as np
+import oracle
 import pytest
 import torch
+import zoo
 from scipy import stats
 from torch import nn
 
@@ -20,9 +23,11 @@ from trakflow.data.digits import train
 from trakflow.models.mlp import MLP
 from trakflow.seeds import derive_seed, generator
 from trakflow.sketches.build import build_sketch
+from trakflow.sketches.factorized import make_plan
 from trakflow.sketches.gaussian import GaussianProjection
-from trakflow.sketches.gradients import GradientSketch, differentiated_parameters
+from trakflow.sketches.gradients import GradientSketch
 from trakflow.sketches.identity import Identity
+from trakflow.sketches.parameters import differentiated_parameters
 from trakflow.sketches.rademacher import RademacherProjection
 from trakflow.sketches.sjlt import SparseProjection
 from trakflow.stages.featurize import sketch_all
@@ -37,12 +42,18 @@ PROJECTIONS = {
     "identity": lambda sizes, k, seed: Identity(sizes),
 }
 SETTINGS = {
+    "tensor_sketch": {"name": "tensor_sketch"},
+    "factorized": {"name": "factorized", "side": 8, "k": None},
+    "factorized in two stages": {"name": "factorized", "side": 12},
     "sjlt": {"name": "sjlt"},
     "sjlt4": {"name": "sjlt", "nonzeros": 4},
     "gaussian": {"name": "gaussian"},
     "rademacher": {"name": "rademacher"},
 }
 every_projection = pytest.mark.parametrize("name", PROJECTIONS)
+HOOKED = [name for name in SETTINGS if name not in PROJECTIONS]
+every_projection_at_random = pytest.mark.parametrize("name", [name for name in SETTINGS if name in PROJECTIONS])
+every_hooked_sketch = pytest.mark.parametrize("name", HOOKED)
 every_random_sketch = pytest.mark.parametrize("name", SETTINGS)
 
 
@@ -97,12 +108,46 @@ def sizes_of(model):
 SEEDS, BOUND = 8, float(stats.t.ppf(0.999, 7)) / 8**0.5
 
 
-@every_random_sketch
+def hooked(name, model, task, seed, k=16):
+    return build_sketch(Sketch(**{"k": k, **SETTINGS[name]}), model, task, seed, 0, "cpu")
+
+
+@every_hooked_sketch
+@pytest.mark.parametrize("module", ["linear, two position dimensions", "conv2d", "embedding", "repeated and tied"])
+def test_inner_products_are_right_on_average_for_gradients_of_modules(name, module):
+    model, inputs = zoo.make(module, 4)
+    found = oracle.gradients(model, inputs)
+    gradients = torch.from_numpy(np.concatenate([value.reshape(4, -1) for value in found.values()], axis=1))
+
+    def features_of(seed):
+        return hooked(name, model, oracle.Sum(), seed)({"inputs": inputs}).features
+
+    assert_unbiased(features_of, gradients, seeds=150)
+
+
+def test_factorized_gradients_of_rank_one_vary_by_the_law_of_two_projections():
+    torch.manual_seed(0)
+    outer, inner = torch.randn(40, dtype=torch.float64), torch.randn(50, dtype=torch.float64)
+    squares = []
+    for seed in range(3000):
+        plan = make_plan({"weight": torch.Size([40, 50])}, 8, seed, torch.float64, torch.device("cpu"))
+        block = plan.blocks["weight"]
+        # That a gradient's features are P_out^T G P_in is tested in test_rules.
+        squares.append(float((block.outer.T @ outer).square().sum() * (block.inner.T @ inner).square().sum()))
+    squares = np.array(squares) / float(outer.square().sum() * inner.square().sum())
+    assert squares.mean() == pytest.approx(1, abs=4 * squares.std() / 3000**0.5)
+    # (1 + 2/k_in)(1 + 2/k_out) - 1 with eight features a side; its own standard error is about a fifteenth of it.
+    assert squares.var(ddof=1) == pytest.approx(1.25**2 - 1, rel=0.25)
+
+
+@every_projection_at_random
 def test_real_gradients_are_distorted_as_the_johnson_lindenstrauss_law_says(name, digits):
     model, arrays = digits
     sizes = sizes_of(model)
     assert sum(sizes.values()) == 6570
-    gradients = GradientSketch(model, Classification(), Identity(sizes))(arrays).features
+    gradients = GradientSketch(model, Classification(), Identity(sizes), differentiated_parameters(model))(
+        arrays
+    ).features
     every = torch.combinations(torch.arange(100))
     pairs = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(0))[:200]].T
     found = relative_variances(
@@ -113,6 +158,27 @@ def test_real_gradients_are_distorted_as_the_johnson_lindenstrauss_law_says(name
     assert found.mean() - margin < 1
     # Signs leave the terms x_i^2 y_i^2 alone, which takes a little of the variance away.
     assert found.mean() + margin > 0.9
+
+
+def test_tensor_sketch_distorts_real_gradients_no_more_than_its_law(digits):
+    model, arrays = digits
+    gradients = GradientSketch(model, Classification(), Identity(sizes_of(model)), differentiated_parameters(model))(
+        arrays
+    ).features
+    every = torch.combinations(torch.arange(100))
+    pairs = every[torch.randperm(len(every), generator=torch.Generator().manual_seed(0))[:200]].T
+    found = relative_variances(
+        lambda seed: hooked("tensor_sketch", model, Classification(), seed, k=2048)(arrays).features,
+        gradients.double(),
+        pairs,
+        SEEDS,
+    )
+    margin = BOUND * found.std(ddof=1)
+    # In general its bound is four times that of a transform with independent entries (Pham & Pagh 2013); for gradients
+    # of several layers it is as exact as one.
+    assert margin < 0.6
+    assert found.mean() - margin < 1
+    assert found.mean() + margin > 0.8
 
 
 def assert_same_in_every_layout(make_sketch, arrays):
@@ -135,7 +201,17 @@ def test_features_are_the_same_in_any_batch_and_shard(name, digits):
     model, arrays = digits
     sizes = sizes_of(model)
     first = {key: value[:66] for key, value in arrays.items()}
-    assert_same_in_every_layout(lambda: GradientSketch(model, Classification(), PROJECTIONS[name](sizes, 64, 3)), first)
+    parameters = differentiated_parameters(model)
+    assert_same_in_every_layout(
+        lambda: GradientSketch(model, Classification(), PROJECTIONS[name](sizes, 64, 3), parameters), first
+    )
+
+
+@every_hooked_sketch
+def test_hooked_features_are_the_same_in_any_batch_and_shard(name, digits):
+    model, arrays = digits
+    first = {key: value[:66] for key, value in arrays.items()}
+    assert_same_in_every_layout(lambda: hooked(name, model, Classification(), 3, k=64), first)
 
 
 class Output(Task):
@@ -163,7 +239,8 @@ class TwoLayers(nn.Module):
 
 def matrix_of(name, checkpoint, size=2000, k=32, seed=0):
     """The whole matrix of a sketch as the workflow builds it (size x k): what unit vectors are sketched to."""
-    sketch = build_sketch(Sketch(k=k, **SETTINGS[name]), TwoLayers(size), Output(), seed, checkpoint, "cpu")
+    settings = Sketch(**{"k": k, **SETTINGS[name]})
+    sketch = build_sketch(settings, TwoLayers(size), Output(), seed, checkpoint, "cpu")
     return sketch({"inputs": torch.eye(size)}).features
 
 
@@ -213,7 +290,14 @@ def test_no_two_uses_share_a_seed_or_a_stream():
 ENTRIES = {"sjlt": 1_400_000, "sjlt4": 350_000, "gaussian": 128, "rademacher": 128}
 
 
-@every_random_sketch
+def test_all_of_65536_features_of_tensor_sketch_are_in_use_and_none_repeats_another():
+    torch.manual_seed(0)
+    model, vectors = nn.Linear(1400, 1000, bias=False), torch.randn(12, 1400)
+    features = hooked("tensor_sketch", model, oracle.Sum(), 0, k=65_536)({"inputs": vectors}).features
+    assert bool((features != 0).any(dim=0).all())
+
+
+@every_projection_at_random
 def test_all_of_65536_features_are_in_use_and_none_repeats_another(name):
     sizes = {"weight": ENTRIES[name]}
     vectors = torch.randn(12, ENTRIES[name], generator=torch.Generator().manual_seed(0))

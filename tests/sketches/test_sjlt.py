@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from trakflow.seeds import generator
-from trakflow.sketches import sjlt_kernels as compiled, sjlt
-from trakflow.sketches.sjlt_kernels import add_signed
+from trakflow.sketches import sjlt
+from trakflow.sketches import sjlt_kernels as compiled
 from trakflow.sketches.sjlt import SparseProjection
+from trakflow.sketches.sjlt_kernels import add_signed
 
 WAYS = {"torch": 1 << 62, "compiled": 0}
 

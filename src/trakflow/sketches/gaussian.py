@@ -1,8 +1,6 @@
 """The dense Gaussian projection."""
 
-import functools
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from trakflow.seeds import generator
 from trakflow.sketches.dense import DenseProjection
+from trakflow.sketches.threads import pool
 
 # Blocks that a thread draws in a row. OpenMP's threads go on spinning for some milliseconds after a multiplication, and
 # would take the cores from threads that draw only one.
@@ -42,9 +41,4 @@ class GaussianProjection(DenseProjection):
             return self.block(name, own[0], own[1], device)
 
         for first in range(0, len(rows), at_once):
-            yield from list(_pool(threads).map(draw, rows[first : first + at_once]))
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
+            yield from list(pool().map(draw, rows[first : first + at_once]))

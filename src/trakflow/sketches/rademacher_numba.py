@@ -6,8 +6,8 @@ Imported at the first use, compiled once and cached on disk.
 from typing import no_type_check
 
 import numpy as np
-from numba import njit
 
+from trakflow.sketches.jit import compiled
 from trakflow.sketches.philox import KEY_INCREMENTS, MASK, MULTIPLIERS, ROUNDS
 
 # Mixing numba's signed and unsigned integers gives floats, so every constant has the type of the words.
@@ -18,8 +18,7 @@ _FIRST_INCREMENT, _SECOND_INCREMENT = (np.uint64(value) for value in KEY_INCREME
 _TOP, _ONE = np.uint32(31), np.uint32(0x3F800000)
 
 
-# jaxtyping's import hook would wrap what numba is to compile.
-@njit(nogil=True, cache=True)
+@compiled
 @no_type_check
 def fill_signs(signs, first_row, low_key, high_key):
     """Write the bit patterns of +1 where `philox.random_bits` has 1, and of -1 where it has 0.

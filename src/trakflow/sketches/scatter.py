@@ -1,19 +1,19 @@
-"""Scatter kernels for CPUs, compiled by numba and run on threads of ours.
+"""Scatter on a CPU: the compiled kernels, run on several threads.
 
-The kernels release the interpreter's lock and each thread owns the features it adds to, so the order of additions, and
+Each thread owns the features it adds to, so the order of additions, and
 with it every bit, depends on neither the number of threads nor the rest of the batch.
 """
 
 import functools
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+from trakflow.sketches.threads import run_parallel, slices
 
 # A large matrix is cut into this many groups of rows with accumulators of their own, whatever the number of threads.
 PARTS = 4
@@ -28,33 +28,6 @@ def _kernels() -> Any:
     from trakflow.sketches import scatter_kernels
 
     return scatter_kernels
-
-
-@functools.cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads)
-
-
-def run_parallel(work: Callable[..., None], calls: Iterable[Sequence[Any]]) -> None:
-    """Call a kernel several times, on as many threads as torch uses.
-
-    Raises:
-        Exception: Whatever the first failing call raised.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1:
-        for arguments in calls:
-            work(*arguments)
-        return
-    for done in [_pool(threads).submit(work, *arguments) for arguments in calls]:
-        done.result()
-
-
-def slices(total: int, least: int = 1) -> list[slice]:
-    """Cut rows among torch's threads, at least so many each."""
-    pieces = max(1, min(torch.get_num_threads(), total // least))
-    bounds = [total * piece // pieces for piece in range(pieces + 1)]
-    return [slice(start, stop) for start, stop in pairwise(bounds)]
 
 
 def array(tensor: Tensor) -> np.ndarray:

@@ -1,19 +1,14 @@
 """The numba kernels behind `scatter`; imported at the first use, compiled once and cached on disk."""
 
-import inspect
-from collections.abc import Callable
-from typing import Any
+from typing import no_type_check
 
 import numpy as np
-from numba import njit
+
+from trakflow.sketches.jit import compiled
 
 
-def kernel(function: Callable[..., None]) -> Any:
-    """Compile a function; unwrapped, since tests wrap every function to check its types."""
-    return njit(nogil=True, cache=True)(inspect.unwrap(function))
-
-
-@kernel
+@compiled
+@no_type_check
 def count_sketch(values: np.ndarray, index: np.ndarray, sign: np.ndarray, features: np.ndarray) -> None:
     """Add each row's signed entries to its features."""
     for row in range(values.shape[0]):
@@ -21,7 +16,8 @@ def count_sketch(values: np.ndarray, index: np.ndarray, sign: np.ndarray, featur
             features[row, index[entry]] += sign[entry] * values[row, entry]
 
 
-@kernel
+@compiled
+@no_type_check
 def scatter_matrix(
     matrix: np.ndarray,
     row_index: np.ndarray,
@@ -37,7 +33,8 @@ def scatter_matrix(
             features[first + column_index[column]] += sign * column_sign[column] * matrix[row, column]
 
 
-@kernel
+@compiled
+@no_type_check
 def scatter_products(
     left: np.ndarray,
     right: np.ndarray,

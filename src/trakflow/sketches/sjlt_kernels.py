@@ -1,21 +1,21 @@
 """Kernels compiled by numba, on numpy views of CPU tensors.
 
-Import this module where a kernel runs and not before: numba takes a few tenths of a second to import. Kernels release
-the GIL and are run on Python threads, not on numba's own: no threading layer is chosen for the whole process, other
-users of numba keep their thread count, and callers may be concurrent or forked. Compiled code is kept beside this file,
-or in the user's cache folder where that is read-only, so that the next process need not compile.
+Callers may be concurrent or forked. Compiled code is kept beside this file, or in the user's cache folder where that is
+read-only, so that the next process need not compile.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any, no_type_check
 
 import numpy as np
 from jaxtyping import Float, UInt32
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from trakflow.sketches.jit import compiled
+from trakflow.sketches.threads import pool
 
 # Rows that are handled at once, and entries: one vector register of float32 is eight of them.
 BLOCK = 8
@@ -28,13 +28,6 @@ WORK_PER_THREAD = 1 << 21
 
 LANES = ir.IntType(32)
 ADDRESS = ir.IntType(64)
-
-
-def _compiled(function: Callable) -> Callable:
-    try:
-        return njit(nogil=True, cache=True)(function)
-    except RuntimeError:  # numba may write to no folder at all: every process compiles for itself
-        return njit(nogil=True)(function)
 
 
 def _transposed(builder: ir.IRBuilder, rows: list[ir.Value]) -> list[ir.Value]:
@@ -93,7 +86,7 @@ def _add_square(typing_context, sums, gradients, row, codes, entry, scale):
     return types.void(sums, gradients, row, codes, entry, scale), _add_square_code
 
 
-@_compiled
+@compiled
 @no_type_check
 def _add_blocks(features, gradients, codes, scale, start, stop):
     nonzeros, size = codes.shape
@@ -120,7 +113,7 @@ def _add_blocks(features, gradients, codes, scale, start, stop):
                 features[row + other, feature] = sums[feature, other]
 
 
-@_compiled
+@compiled
 @no_type_check
 def _add_rows(features, gradients, codes, scale, start, stop):
     nonzeros, size = codes.shape
@@ -173,14 +166,10 @@ def add_signed(
 
     parts = max(1, min(threads, -(-rows // BLOCK), rows * codes.size // WORK_PER_THREAD))
     own, *others = _slices(rows, parts)
-    if not others:
-        add(*own)
-        return
-    with ThreadPoolExecutor(len(others)) as pool:
-        waiting = [pool.submit(add, *part) for part in others]
-        add(*own)
-        for part in waiting:
-            part.result()
+    waiting = [pool().submit(add, *part) for part in others]
+    add(*own)
+    for part in waiting:
+        part.result()
 
 
 def _check(features: np.ndarray, gradients: np.ndarray, codes: np.ndarray) -> None:
