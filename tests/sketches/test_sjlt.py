@@ -96,6 +96,7 @@ def test_the_kernel_is_taken_once_there_is_enough_to_add_and_changes_nothing(mon
         assert torch.equal(features, first)
     # Additions up to then: 1,000 by a, 1,300 with b, 2,300, 2,600.
     assert used == ["b", "a", "b"]
+    assert {way for way, _ in projection._hashes} == {"compiled"}  # what torch read is given back
 
 
 @pytest.mark.parametrize("nonzeros", [1, 4])
