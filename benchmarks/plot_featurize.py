@@ -30,7 +30,7 @@ def draw(table: pd.DataFrame, targets: dict[str, float]) -> Figure:
     models = [name for name in MODELS if name in set(measured["model"])]
     lines = [line for line in FEATURIZE if line.label in set(measured["sketch"])]
     figure, panels = plt.subplots(
-        1, len(models), figsize=(2.8 + 2.5 * len(models), 1.5 + 0.27 * len(lines)), sharey=True, squeeze=False
+        1, len(models), figsize=(2.8 + 2.5 * len(models), 1.5 + 0.34 * len(lines)), sharey=True, squeeze=False
     )
     for axes, name in zip(panels[0], models, strict=True):
         _panel(axes, measured[measured["model"] == name], [line.label for line in lines])
@@ -57,12 +57,13 @@ def _panel(axes: Axes, rows: pd.DataFrame, labels: list[str]) -> None:
         part = rows[rows["batch"] == size]
         if part.empty:
             continue
-        heights = [labels.index(label) for label in part["sketch"]]
+        # Batches below each other, so that equal ratios stay visible.
+        heights = [labels.index(label) + 0.2 * (number - 1.5) for label in part["sketch"]]
         # Bars from quartile to quartile around the median, as far as the spread says: half of it to each side.
         ratio, half = part["ratio_to_forward_backward"], part["spread"].fillna(0) / 2
         below = half.clip(upper=0.9 * ratio)
         axes.errorbar(
-            ratio, heights, xerr=[below, half], fmt=marker, markersize=5, color=f"C{number}", label=f"batch {size}"
+            ratio, heights, xerr=[below, half], fmt=marker, markersize=4, color=f"C{number}", label=f"batch {size}"
         )
     for height, label in enumerate(labels):
         if label not in set(rows["sketch"]):

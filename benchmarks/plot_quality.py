@@ -19,16 +19,18 @@ def draw(table: pd.DataFrame) -> Figure:
     """
     measured = table[table["lds"].notna()]
     experiments = list(dict.fromkeys(measured["experiment"]))
-    figure, panels = plt.subplots(1, len(experiments), figsize=(1.2 + 3.6 * len(experiments), 3.9), squeeze=False)
+    figure, panels = plt.subplots(1, len(experiments), figsize=(1.6 + 3.4 * len(experiments), 4.4), squeeze=False)
     for axes, experiment in zip(panels[0], experiments, strict=True):
         _panel(axes, measured[measured["experiment"] == experiment])
         axes.set_title(experiment)
     checkpoints, confidence = measured["checkpoints"].iloc[0], measured["confidence"].iloc[0]
-    panels[0][0].set_ylabel(f"LDS with {checkpoints:.0f} checkpoints ({confidence:.0%} bootstrap interval)")
+    panels[0][0].set_ylabel(f"LDS with {checkpoints:.0f} checkpoints\n({confidence:.0%} bootstrap interval)")
     handles: dict[str, object] = {}
     for axes in panels[0]:
         handles.update({label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)})
-    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=2 * len(experiments))
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside upper center", ncols=1 + len(experiments), fontsize="small"
+    )
     return figure
 
 
@@ -52,26 +54,30 @@ def _panel(axes: Axes, rows: pd.DataFrame) -> None:
             label=family,
         )
         for _, point in part.iterrows():
-            _name(axes, point, several=len(part) > 1)
+            _name(axes, point, above=number % 2 == 0)
     axes.axhline(rows["ceiling"].iloc[0], color=GREY, linestyle="--", label="noise ceiling of the LDS")
     axes.axvline(
         rows["forward_backward_seconds"].median(), color=GREY, linestyle=":", label="plain forward + backward passes"
     )
     axes.set_xscale("log")
     axes.margins(x=0.12)
-    axes.set_ylim(min(0.0, float(rows["ci_low"].min())), 1.0)
+    lowest, highest = float(rows["ci_low"].min()), float(rows[["ci_high", "ceiling"]].max().max())
+    axes.set_ylim(lowest - 0.1 * (highest - lowest), highest + 0.05 * (highest - lowest))
     examples, checkpoints = rows["examples"].iloc[0], rows["checkpoints"].iloc[0]
     axes.set_xlabel(f"seconds to featurize {examples:.0f} examples\nby {checkpoints:.0f} checkpoints")
 
 
-def _name(axes: Axes, point: pd.Series, several: bool) -> None:
-    # Points of one family differ in size only, so that is what stands beside them.
-    if several and pd.notna(point["side"]):
-        axes.annotate(
-            f"{point['side']:.0f}",
-            (point["featurize_seconds"], point["lds"]),
-            xytext=(4, -9),
-            textcoords="offset points",
-            fontsize="small",
-            color=GREY,
-        )
+def _name(axes: Axes, point: pd.Series, above: bool) -> None:
+    # Points of one family differ in side only, so that is what stands at them; neighbours' stand apart.
+    if pd.isna(point["side"]):
+        return
+    axes.annotate(
+        f"{point['side']:.0f}",
+        (point["featurize_seconds"], point["ci_high"] if above else point["ci_low"]),
+        xytext=(0, 3 if above else -3),
+        textcoords="offset points",
+        ha="center",
+        va="bottom" if above else "top",
+        fontsize="small",
+        color=GREY,
+    )

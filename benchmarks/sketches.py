@@ -67,17 +67,17 @@ FEATURIZE = (
     Measured("factorized", "factorized", _by_model(SIDE, name="factorized")),
     Measured("factorized_sparse", "factorized, then sparse", _by_model(WIDE_SIDE, name="factorized", k=K)),
     Measured("tensor_sketch", "tensor_sketch", _everywhere(name="tensor_sketch", k=K)),
-    Measured("sjlt", "sjlt", _everywhere(name="sjlt", k=K), gradient_copies=3),
-    Measured("identity", "identity (no projection)", {"mlp": {"name": "identity"}}, gradient_copies=3),
-    Measured("rademacher", "rademacher", _everywhere(name="rademacher", k=K), one_batch=True, gradient_copies=3),
-    Measured("gaussian", "gaussian", _everywhere(name="gaussian", k=K), one_batch=True, gradient_copies=3),
+    Measured("sjlt", "sjlt", _everywhere(name="sjlt", k=K), gradient_copies=2),
+    Measured("identity", "identity (no projection)", {"mlp": {"name": "identity"}}, gradient_copies=2),
+    Measured("rademacher", "rademacher", _everywhere(name="rademacher", k=K), one_batch=True, gradient_copies=2),
+    Measured("gaussian", "gaussian", _everywhere(name="gaussian", k=K), one_batch=True, gradient_copies=2),
     *(
         Measured(
             peer,
             peer,
             _everywhere(k=K),
             one_batch=True,
-            gradient_copies=4,
+            gradient_copies=3,
             matrix_columns=100,
             packages=(peer, "torch"),
         )
@@ -101,14 +101,17 @@ class Compared:
     settings: Settings
 
 
+FACTORIZED = "factorized to side x side a layer (side: at the point)"
+FACTORIZED_SPARSE = f"factorized to side x side, then sparse to {K:,}"
+
 QUALITY = (
-    Compared("gaussian", "gaussian (dense)", {"name": "gaussian", "k": K}),
-    Compared("rademacher", "rademacher (dense)", {"name": "rademacher", "k": K}),
-    Compared("sjlt", "sjlt (sparse)", {"name": "sjlt", "k": K}),
-    Compared("tensor_sketch", "tensor_sketch (sparse, by FFT)", {"name": "tensor_sketch", "k": K}),
-    *(Compared(f"factorized_{side}", "factorized", {"name": "factorized", "side": side}) for side in (8, 16, 26)),
+    Compared("gaussian", f"gaussian to {K:,} (dense)", {"name": "gaussian", "k": K}),
+    Compared("rademacher", f"rademacher to {K:,} (dense)", {"name": "rademacher", "k": K}),
+    Compared("sjlt", f"sjlt to {K:,} (sparse)", {"name": "sjlt", "k": K}),
+    Compared("tensor_sketch", f"tensor_sketch to {K:,} (sparse, by FFT)", {"name": "tensor_sketch", "k": K}),
+    *(Compared(f"factorized_{side}", FACTORIZED, {"name": "factorized", "side": side}) for side in (8, 16, 26)),
     *(
-        Compared(f"factorized_{side}_sparse", "factorized, then sparse", {"name": "factorized", "side": side, "k": K})
+        Compared(f"factorized_{side}_sparse", FACTORIZED_SPARSE, {"name": "factorized", "side": side, "k": K})
         for side in (32, 48, 96)
     ),
 )
