@@ -26,7 +26,7 @@ from peers import PEERS
 from torch import Tensor, nn
 
 from models import MODELS, make_batch, make_model, parameter_count
-from sketches import FEATURIZE, ONE_BATCH, WHY_NOT_YET, K, Measured
+from sketches import FEATURIZE, ONE_BATCH, K, Measured
 from trakflow.config.schema import Sketch as SketchSettings
 from trakflow.sketches.build import build_sketch
 from trakflow.store import atomic_path
@@ -154,8 +154,6 @@ def planned(options: argparse.Namespace) -> list[tuple[Measured, str, list[Row]]
 
 def why_not(line: Measured, model: str, size: int, parameters: int, limit_gib: float, quick: bool) -> str | None:
     """Say why a row is not measured, or None."""
-    if line.missing:
-        return WHY_NOT_YET
     if quick and (size != ONE_BATCH or (line.one_batch and model != "mlp")):
         return "left out by --quick"
     needed = (line.gradient_copies * size + line.matrix_columns) * parameters * 4 / 2**30

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 from measure import machine, spread, versions
 
-from sketches import NOT_YET, QUALITY, WHY_NOT_YET, Compared, Settings
+from sketches import QUALITY, Compared, Settings
 from trakflow.config.compose import compose_config
 from trakflow.config.schema import Config, Job
 from trakflow.layout import Layout
@@ -28,6 +28,8 @@ from trakflow.stages.evaluate import evaluate
 from trakflow.stages.featurize import featurize, featurize_targets
 from trakflow.store import ArrayFile, atomic_path
 
+# Of all sketches and of the floor.
+BATCH = 64
 # What every sketch shares with the finished experiment.
 SHARED = ("data", "checkpoints", "evaluation/subsets", "evaluation/outputs")
 COLUMNS = [
@@ -55,7 +57,6 @@ COLUMNS = [
     "threads",
     "machine",
     "versions",
-    "not_run",
 ]
 
 Row = dict[str, Any]
@@ -80,7 +81,7 @@ def read_config(experiment: str, settings: Settings) -> Config:
         sys.exit(f"results/{experiment} has no retrained outputs of its own (evaluation.source=retrain).")
     total = Config.model_validate({**values, "runtime": {}}).checkpoints.total
     values["evaluation"]["checkpoint_counts"] = [total]
-    return Config.model_validate({**values, "sketch": dict(settings), "runtime": {}})
+    return Config.model_validate({**values, "sketch": dict(settings), "runtime": {"batch_size": BATCH}})
 
 
 def link_shared(experiment: str, layout: Layout) -> None:
@@ -110,7 +111,7 @@ def forward_backward_seconds(config: Config, layout: Layout) -> float:
     arrays, task, size = (
         tensors(ArrayFile(layout.train), torch.device("cpu")),
         make_task(config),
-        config.runtime.batch_size,
+        BATCH,
     )
     seconds = 0.0
     for checkpoint in range(config.checkpoints.total):
@@ -133,8 +134,6 @@ def compare(experiment: str, point: Compared, repeats: int, budget: float) -> Ro
         "sketch": point.settings["name"],
         "side": point.settings.get("side"),
     }
-    if point.settings["name"] in NOT_YET:
-        return {**row, "not_run": WHY_NOT_YET}
     config = read_config(experiment, point.settings)
     layout = Layout(f"results/benchmarks/sketch_quality/{experiment}/{point.label}")
     link_shared(experiment, layout)
@@ -172,7 +171,7 @@ def _timing(config: Config, layout: Layout, seconds: list[float], floor: list[fl
         "repeats": len(seconds),
         "examples": config.data.train_size,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "batch": config.runtime.batch_size,
+        "batch": BATCH,
         "threads": torch.get_num_threads(),
         "machine": machine("cpu"),
         "versions": versions("trakflow", "torch", "numpy"),
@@ -214,8 +213,6 @@ def _write(path: Path, options: argparse.Namespace) -> None:
 
 def _line(row: Row) -> str:
     where = f"{row['experiment']:14} {row['label']:22}"
-    if "not_run" in row:
-        return f"{where} not run: {row['not_run']}"
     return (
         f"{where} k={row['k']:<6} LDS {row['lds']:.3f} ({row['ci_low']:.3f} to {row['ci_high']:.3f}), "
         f"{row['featurize_seconds']:.2f} s (n={row['repeats']}), "

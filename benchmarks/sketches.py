@@ -14,9 +14,6 @@ from models import MODELS
 Settings = Mapping[str, Any]
 
 K = 2048
-# Names of sketches that this version of trakflow does not have. Their rows say so; empty it, and they run.
-NOT_YET = ("tensor_sketch", "factorized")
-WHY_NOT_YET = "this version of trakflow has no such sketch (benchmarks/sketches.py, NOT_YET)"
 
 # k_in = k_out of each layer, so that the total of all layers is about K: of 3, 9 and 38 layers.
 SIDE = {"mlp": 26, "resnet9": 15, "bert": 7}
@@ -48,11 +45,6 @@ class Measured:
     gradient_copies: float = 0
     matrix_columns: int = 0
     packages: tuple[str, ...] = ("trakflow", "torch", "numpy")
-
-    @property
-    def missing(self) -> bool:
-        """Whether this version of trakflow has no such sketch."""
-        return any(settings.get("name") in NOT_YET for settings in self.settings.values())
 
 
 def _everywhere(**settings: Any) -> dict[str, Settings]:
