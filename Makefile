@@ -7,7 +7,7 @@ BASE := .venv/.base-installed
 DEV := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-report test-slow lint format clean
+.PHONY: help run test test-report test-slow benchmark lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,6 +36,13 @@ test-report: $(DEV) ## Open the report in headless Chromium (needs chromium and 
 
 test-slow: $(DEV) ## The longer checks: full-size LDS of digits and Fashion-MNIST
 	$(BIN)/python -m pytest -m slow
+
+benchmark: $(DEV) ## Measure everything in benchmarks/ into results/benchmarks (an hour or more; an idle machine)
+	$(BIN)/python benchmarks/featurize.py
+	$(BIN)/python benchmarks/plot_featurize.py
+	$(BIN)/python benchmarks/scoring.py
+	$(BIN)/python benchmarks/retraining.py
+	$(BIN)/python benchmarks/workflow.py
 
 lint: $(DEV) ## Format, style, workflow and types
 	$(BIN)/ruff check .

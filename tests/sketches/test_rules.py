@@ -1,5 +1,8 @@
 """Both hooked sketches against explicit gradients, for every module rule alone and inside whole models."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -11,7 +14,7 @@ from trakflow.errors import ConfigError, SketchError
 from trakflow.sketches.factorized import Factorized
 from trakflow.sketches.parameters import differentiated_parameters
 from trakflow.sketches.routes import cheaper_route
-from trakflow.sketches.rules import Rule, register_rule, registry
+from trakflow.sketches.rules import registry
 from trakflow.sketches.tensor_sketch import TensorSketch
 
 K, SIDE, SEED = 24, 4, 3
@@ -85,24 +88,18 @@ def test_an_uncovered_module_is_named_with_its_type_and_two_ways_out():
             make_sketch(model)
 
 
-def test_a_registered_rule_covers_a_type_and_left_out_parameters_need_none(monkeypatch):
-    from trakflow.sketches.contributions import Elementwise, Kept, summed
-
-    class ScaleRule(Rule):
-        covers = frozenset({"factor"})
-
-        def contributions(self, call, inputs):
-            kept, batch = Kept(inputs, call.path), call.batch
-            return [Elementwise(call.names["factor"], lambda gradient: summed(gradient * kept.get(), batch, [-1]))]
-
-    torch.manual_seed(0)
-    model, inputs = nn.Sequential(nn.Linear(5, 5), Scale()).double(), torch.randn(4, 5, dtype=torch.float64)
-    chosen = differentiated_parameters(model, ["0.*"])
-    TensorSketch(model, Sum(), chosen, K, SEED)({"inputs": inputs})
+def test_the_documented_rule_covers_a_type_and_left_out_parameters_need_none(monkeypatch):
     monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
-    register_rule(Scale, ScaleRule())
+    page = (Path(__file__).parents[2] / "docs/sketches.md").read_text(encoding="utf8")
+    documented = {}
+    exec(re.search(r"<!-- file: rules.py -->\n```python\n(.*?)```", page, re.S)[1], documented)
+    torch.manual_seed(0)
+    inputs = torch.randn(4, 5, dtype=torch.float64)
+    model = nn.Sequential(nn.Linear(5, 5), documented["Scale"](5)).double()
     expected = tensor_sketch(gradients(model, inputs), shapes_of(model), K, SEED)
     assert_equal(tensor_sketch_of(model)({"inputs": inputs}).features, expected)
+    uncovered = nn.Sequential(nn.Linear(5, 5), Scale()).double()
+    TensorSketch(uncovered, Sum(), differentiated_parameters(uncovered, ["0.*"]), K, SEED)({"inputs": inputs})
 
 
 class Doubled(nn.Linear):
