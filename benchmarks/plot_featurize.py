@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from peers import PEERS
@@ -40,7 +41,7 @@ def draw(table: pd.DataFrame, targets: dict[str, float]) -> Figure:
     panels[0][0].set_yticks(range(len(lines)), [_title(line.label, line.title) for line in lines])
     panels[0][0].invert_yaxis()
     figure.supxlabel("time to featurize a batch / time of a plain forward + backward pass", fontsize="medium")
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     for axes in panels[0]:
         handles.update({label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)})
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles))
