@@ -31,7 +31,12 @@ def draw(table: pd.DataFrame, targets: dict[str, float]) -> Figure:
     models = [name for name in MODELS if name in set(measured["model"])]
     lines = [line for line in FEATURIZE if line.label in set(measured["sketch"])]
     figure, panels = plt.subplots(
-        1, len(models), figsize=(2.8 + 2.5 * len(models), 1.5 + 0.34 * len(lines)), sharey=True, squeeze=False
+        1,
+        len(models),
+        figsize=(2.8 + 2.5 * len(models), 1.5 + 0.34 * len(lines)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
     for axes, name in zip(panels[0], models, strict=True):
         _panel(axes, measured[measured["model"] == name], [line.label for line in lines])
