@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from peers import PEERS
@@ -30,7 +31,12 @@ def draw(table: pd.DataFrame, targets: dict[str, float]) -> Figure:
     models = [name for name in MODELS if name in set(measured["model"])]
     lines = [line for line in FEATURIZE if line.label in set(measured["sketch"])]
     figure, panels = plt.subplots(
-        1, len(models), figsize=(2.8 + 2.5 * len(models), 1.5 + 0.34 * len(lines)), sharey=True, squeeze=False
+        1,
+        len(models),
+        figsize=(2.8 + 2.5 * len(models), 1.5 + 0.34 * len(lines)),
+        sharex=True,
+        sharey=True,
+        squeeze=False,
     )
     for axes, name in zip(panels[0], models, strict=True):
         _panel(axes, measured[measured["model"] == name], [line.label for line in lines])
@@ -40,7 +46,7 @@ def draw(table: pd.DataFrame, targets: dict[str, float]) -> Figure:
     panels[0][0].set_yticks(range(len(lines)), [_title(line.label, line.title) for line in lines])
     panels[0][0].invert_yaxis()
     figure.supxlabel("time to featurize a batch / time of a plain forward + backward pass", fontsize="medium")
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     for axes in panels[0]:
         handles.update({label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)})
     figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles))

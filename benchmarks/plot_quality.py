@@ -2,6 +2,7 @@
 
 import pandas as pd
 from matplotlib import pyplot as plt
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -25,7 +26,7 @@ def draw(table: pd.DataFrame) -> Figure:
         axes.set_title(experiment)
     checkpoints, confidence = measured["checkpoints"].iloc[0], measured["confidence"].iloc[0]
     panels[0][0].set_ylabel(f"LDS with {checkpoints:.0f} checkpoints\n({confidence:.0%} bootstrap interval)")
-    handles: dict[str, object] = {}
+    handles: dict[str, Artist] = {}
     for axes in panels[0]:
         handles.update({label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)})
     figure.legend(

@@ -95,7 +95,7 @@ def link_shared(experiment: str, layout: Layout) -> None:
 
 def run(stage: Stage, config: Config, layout: Layout, **job: int) -> None:
     """Call a stage as its rule would."""
-    stage(config.model_copy(update={"job": Job(**job)}), layout)
+    stage(config.model_copy(update={"job": Job.model_validate(job)}), layout)
 
 
 def featurize_training(config: Config, layout: Layout) -> float:
@@ -140,7 +140,8 @@ def compare(experiment: str, point: Compared, repeats: int, budget: float) -> Ro
     # What a first call does once does not belong to any sketch.
     run(featurize, config, layout, checkpoint=0, shard=0)
     forward_backward_seconds(config, layout)
-    seconds, floor = [], []
+    seconds: list[float] = []
+    floor: list[float] = []
     while len(seconds) < repeats and (not seconds or sum(seconds) < budget):
         floor.append(forward_backward_seconds(config, layout))
         seconds.append(featurize_training(config, layout))
