@@ -3,11 +3,14 @@ import pytest
 import torch
 from torch import nn
 
+from trakflow.config.compose import compose_config
 from trakflow.config.schema import Training
 from trakflow.errors import ConfigError
 from trakflow.models.mlp import MLP
 from trakflow.seeds import derive_seed
+from trakflow.stages.common import model_factory
 from trakflow.tasks.classification import Classification
+from trakflow.training import ensemble
 from trakflow.training.ensemble import ensemble_outputs, train_ensemble
 from trakflow.training.sgd import make_model
 
@@ -26,6 +29,18 @@ def frozen():
     model = mlp()
     model.layers[1].requires_grad_(False)
     return model
+
+
+def partly_unused():
+    model = mlp()
+    model.unused = nn.Linear(2, 2).double()
+    return model
+
+
+def convolutional():
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 4, 3), nn.ReLU(), nn.Conv1d(4, 3, 4), nn.Flatten()
+    ).double()
 
 
 class Branching(nn.Module):
@@ -54,7 +69,7 @@ def train(factory, seeds=(1, 2, 3, 4), **settings):
     return train_ensemble(factory, Classification(), arrays(), masks(), Training(**{**SETTINGS, **settings}), seeds)
 
 
-@pytest.mark.parametrize("factory", [mlp, normalised, frozen])
+@pytest.mark.parametrize("factory", [mlp, normalised, frozen, partly_unused, convolutional])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_a_stacked_ensemble_trains_as_its_models_would_one_by_one(factory, schedule):
     stacked = train(factory, schedule=schedule)
@@ -62,7 +77,66 @@ def test_a_stacked_ensemble_trains_as_its_models_would_one_by_one(factory, sched
     assert stacked.keys() == alone.keys() == factory().state_dict().keys()
     for name, value in alone.items():
         assert stacked[name].dtype == value.dtype
+        assert stacked[name].is_contiguous()
         torch.testing.assert_close(stacked[name], value, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("experiment", ["digits", "fashion_mnist"])
+def test_both_recipes_train_stacked_as_one_by_one(experiment):
+    config = compose_config(experiment)
+    settings = config.training.model_copy(update={"epochs": 2})
+    assert settings.momentum
+    assert settings.weight_decay
+    assert settings.schedule != "constant"
+    # Two whole batches and a smaller one an epoch.
+    chosen = 2 * settings.batch_size + 9
+    random = torch.Generator().manual_seed(0)
+    data = {
+        "inputs": torch.rand(2 * chosen, config.model["inputs"], dtype=torch.float64, generator=random),
+        "labels": torch.randint(0, 10, (2 * chosen,), generator=random),
+    }
+    subsets = np.stack([np.random.default_rng(number).permutation(2 * chosen) < chosen for number in range(3)])
+
+    def double():
+        return model_factory(config)().double()
+
+    stacked, alone = (
+        train_ensemble(
+            double, Classification(), data, subsets, settings.model_copy(update={"ensemble": together}), (1, 2, 3)
+        )
+        for together in (True, False)
+    )
+    for name, value in alone.items():
+        torch.testing.assert_close(stacked[name], value, rtol=1e-8, atol=1e-12)
+
+
+@pytest.mark.parametrize("factory", [mlp, normalised])
+@pytest.mark.parametrize(("smallest", "groups"), [(1, [1, 1, 1, 1]), (2, [2, 2]), (3, [2, 2]), (4, [4])])
+def test_weights_do_not_depend_on_how_many_models_are_stacked_at_once(monkeypatch, factory, smallest, groups):
+    together = train(factory)
+    sizes = []
+    stack = ensemble.stack_module_state
+    monkeypatch.setattr(ensemble, "stack_module_state", lambda models: sizes.append(len(models)) or stack(models))
+    monkeypatch.setattr(ensemble, "CACHE_BYTES", 1)
+    monkeypatch.setattr(ensemble, "SMALLEST_GROUP", smallest)
+    apart = train(factory)
+    assert sizes == groups
+    for name, value in together.items():
+        torch.testing.assert_close(apart[name], value, rtol=1e-10, atol=1e-14)
+
+
+def test_groups_hold_what_the_cache_does_but_never_too_few_models():
+    settings = Training(**SETTINGS)
+
+    def size(width, device="cpu"):
+        data = {"inputs": torch.empty(40, 1000, device=device)}
+        return ensemble._group_size(50, nn.Linear(1000, width), data, settings)
+
+    assert size(1) == 50
+    # Weights, gradients and momenta of 4 x 200,200 bytes each, and a batch of 8 x 4,000.
+    assert size(200) == ensemble.CACHE_BYTES // (3 * 4 * 200_200 + 32_000)
+    assert size(20_000) == ensemble.SMALLEST_GROUP
+    assert size(20_000, device="meta") == 50
 
 
 def test_models_differ_by_subset_and_by_seed_and_all_have_moved():

@@ -4,12 +4,13 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from trakflow.config.schema import Training
 from trakflow.models.mlp import MLP
 from trakflow.seeds import derive_seed
 from trakflow.tasks.classification import Classification
-from trakflow.training.sgd import batch_order, learning_rate_factor, make_model, train_model
+from trakflow.training.sgd import MomentumSGD, batch_order, learning_rate_factor, make_model, select_rows, train_model
 
 
 def factory():
@@ -106,3 +107,62 @@ def test_training_lowers_the_loss():
         for epochs in (1, 30)
     ]
     assert losses[1] < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+@pytest.mark.parametrize(
+    ("parameter_axes", "gradient_axes"), [((0, 1, 2), (0, 1, 2)), ((0, 2, 1), (0, 2, 1)), ((0, 1, 2), (2, 0, 1))]
+)
+def test_a_step_is_torchs_own_whatever_the_layout_in_memory(momentum, parameter_axes, gradient_axes):
+    random = torch.Generator().manual_seed(0)
+
+    def draw(axes):
+        # The shape is 3 x 4 x 5 whatever the order of its axes in memory.
+        sizes = [(3, 4, 5)[axis] for axis in axes]
+        back = [axes.index(axis) for axis in range(3)]
+        return torch.randn(sizes, dtype=torch.float64, generator=random).permute(back)
+
+    start = [draw(parameter_axes), torch.randn(6, dtype=torch.complex128, generator=random)]
+    found, expected = ([value.clone().requires_grad_() for value in start] for _ in range(2))
+    settings = Training(epochs=1, batch_size=1, learning_rate=0.3, momentum=momentum, weight_decay=0.02)
+    optimizer = MomentumSGD(found, settings, 4)
+    reference = torch.optim.SGD(expected, lr=0.3, momentum=momentum, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.LambdaLR(reference, lambda step: 1 - step / 4)
+    # The complex one has no gradient in every other step.
+    for present in (False, True, False, True):
+        gradients = [draw(gradient_axes), torch.randn(6, dtype=torch.complex128, generator=random) if present else None]
+        expected[0].grad, expected[1].grad = gradients
+        reference.step()
+        schedule.step()
+        optimizer.step(gradients)
+        for left, right in zip(found, expected, strict=True):
+            torch.testing.assert_close(left, right, rtol=1e-12, atol=1e-14)
+    assert found[0].stride() == start[0].stride()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.8])
+def test_embeddings_with_sparse_gradients_train_as_dense_ones(momentum):
+    data = {"inputs": torch.arange(30) % 7, "labels": torch.arange(30) % 3}
+    settings = Training(epochs=2, batch_size=8, learning_rate=0.3, momentum=momentum)
+    sparse, dense = (
+        train_model(
+            lambda kind=kind: nn.Embedding(7, 3, sparse=kind).double(),
+            Classification(),
+            data,
+            np.arange(20),
+            settings,
+            0,
+        )
+        for kind in (True, False)
+    )
+    torch.testing.assert_close(sparse.weight, dense.weight, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("shape", [(5,), (2, 5)])
+def test_rows_are_selected_of_every_array(shape):
+    given = {"inputs": torch.randn(9, 2, 3).transpose(1, 2), "labels": torch.arange(9), "flags": torch.arange(9) > 4}
+    rows = torch.randint(0, 9, shape, generator=torch.Generator().manual_seed(0))
+    found = select_rows(given, rows)
+    assert found.keys() == given.keys()
+    for name, array in given.items():
+        assert torch.equal(found[name], array[rows])

@@ -16,9 +16,14 @@ from trakflow.errors import ConfigError
 from trakflow.progress import progress
 from trakflow.seeds import derive_seed
 from trakflow.tasks.base import Batch, Task
-from trakflow.training.sgd import Arrays, batch_order, make_model, make_optimizer, train_model
+from trakflow.training.sgd import Arrays, MomentumSGD, batch_order, make_model, same_layout, select_rows, train_model
 
 State = dict[str, Tensor]
+
+# How much of a group of models a processor's last cache is taken to hold, and the fewest that are worth a step's fixed
+# cost. No weight depends on either, but for models that draw random numbers as they train.
+CACHE_BYTES = 32 * 2**20
+SMALLEST_GROUP = 8
 
 
 def train_ensemble(
@@ -55,7 +60,14 @@ def train_ensemble(
         ]
         return {name: torch.stack([model.state_dict()[name] for model in models]) for name in models[0].state_dict()}
     try:
-        return _train_stacked(factory, task, arrays, indices, settings, seeds)
+        size = _group_size(len(seeds), make_model(factory, derive_seed(seeds[0], "init")), arrays, settings)
+        groups = np.array_split(np.arange(len(seeds)), math.ceil(len(seeds) / size))
+        states = [
+            _train_stacked(
+                factory, task, arrays, [indices[row] for row in group], settings, [seeds[row] for row in group]
+            )
+            for group in groups
+        ]
     except RuntimeError as error:
         if "vmap" not in str(error) and "functorch" not in str(error):
             raise
@@ -63,42 +75,62 @@ def train_ensemble(
             f"This model cannot be trained as a stacked ensemble ({str(error).splitlines()[0]}); set "
             "training.ensemble=false to train the models one after another."
         ) from error
+    return {name: torch.cat([state[name] for state in states]).contiguous() for name in states[0]}
+
+
+def _group_size(count: int, model: nn.Module, arrays: Arrays, settings: Training) -> int:
+    """Return how many of the models to train at once: a step has a fixed cost, but the cache should hold them."""
+    if next(iter(arrays.values())).device.type != "cpu":
+        return count
+    trained = sum(parameter.nbytes for parameter in model.parameters() if parameter.requires_grad)
+    batch = settings.batch_size * sum(array[:1].nbytes for array in arrays.values())
+    # A parameter comes with its gradient and its momentum.
+    return min(count, max(SMALLEST_GROUP, CACHE_BYTES // (3 * trained + batch)))
 
 
 def _train_stacked(
     factory: Callable[[], nn.Module],
     task: Task,
     arrays: Arrays,
-    indices: list[np.ndarray],
+    indices: Sequence[np.ndarray],
     settings: Training,
     seeds: Sequence[int],
 ) -> State:
     device = next(iter(arrays.values())).device
     models = [make_model(factory, derive_seed(seed, "init")).to(device).train() for seed in seeds]
     parameters, buffers = stack_module_state(models)
+    trained = [parameter for parameter in parameters.values() if parameter.requires_grad]
     steps = settings.epochs * math.ceil(len(indices[0]) / settings.batch_size)
-    optimizer, schedule = make_optimizer(list(parameters.values()), settings, steps)
+    optimizer = MomentumSGD(trained, settings, steps)
 
     def loss_of_one(parameters: State, buffers: State, batch: Batch) -> Tensor:
         return task.loss(task.forward(_caller(models[0], {**parameters, **buffers}), batch), batch).mean()
 
-    losses = vmap(loss_of_one, randomness="different")
+    losses_of_all = vmap(loss_of_one, randomness="different")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seeds[0], "dropout"))
         for epoch in progress(range(settings.epochs), f"train {len(seeds)} models"):
-            orders = [
-                batch_order(chosen, settings.batch_size, seed, epoch)
-                for chosen, seed in zip(indices, seeds, strict=True)
-            ]
-            for chosen in zip(*orders, strict=True):
-                rows = torch.from_numpy(np.stack(chosen)).to(device)
-                batch = {name: array[rows] for name, array in arrays.items()}
-                optimizer.zero_grad()
+            order = np.stack(
+                [
+                    np.concatenate(batch_order(chosen, settings.batch_size, seed, epoch))
+                    for chosen, seed in zip(indices, seeds, strict=True)
+                ]
+            )
+            for rows in torch.from_numpy(order).to(device).split(settings.batch_size, dim=1):
+                losses = losses_of_all(parameters, buffers, select_rows(arrays, rows))
                 # The gradient of the sum by one model's parameters is that of its own loss.
-                losses(parameters, buffers, batch).sum().backward()
-                optimizer.step()
-                schedule.step()
+                gradients = torch.autograd.grad(losses, trained, torch.ones_like(losses), allow_unused=True)
+                if optimizer.done == 0:
+                    _lay_out_as(trained, gradients)
+                optimizer.step(gradients)
     return {name: value.detach() for name, value in {**parameters, **buffers}.items()}
+
+
+def _lay_out_as(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """Give parameters the memory layout in which their gradients come, or every step would transpose the gradients."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None and not same_layout(parameter, gradient):
+            parameter.data = torch.empty_like(gradient).copy_(parameter.data)
 
 
 def ensemble_outputs(

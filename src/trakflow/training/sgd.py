@@ -1,13 +1,14 @@
 """SGD with momentum, one model at a time: the reference that the stacked ensemble must agree with."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
+from torch.optim.sgd import sgd
 
 from trakflow.config.schema import Training
 from trakflow.progress import progress
@@ -40,16 +41,87 @@ def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
     return 1.0 - done if schedule == "linear" else 0.5 * (1.0 + math.cos(math.pi * done))
 
 
-def make_optimizer(
-    parameters: list[Tensor], settings: Training, steps: int
-) -> tuple[torch.optim.SGD, torch.optim.lr_scheduler.LambdaLR]:
-    """Return the optimizer and its schedule; both act entry by entry, so stacked parameters train as separate ones."""
-    optimizer = torch.optim.SGD(
-        parameters, lr=settings.learning_rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: learning_rate_factor(settings.schedule, step, steps)
-    )
+def select_rows(arrays: Arrays, rows: Int[Tensor, "..."]) -> dict[str, Tensor]:
+    """Return the rows of every array: a batch, or a batch of each model where `rows` has a first axis of models."""
+    return {
+        name: array.index_select(0, rows.reshape(-1)).view(*rows.shape, *array.shape[1:])
+        for name, array in arrays.items()
+    }
+
+
+class MomentumSGD:
+    """SGD as `torch.optim.SGD` and `LambdaLR` do it: entry by entry, so stacked parameters train as separate ones.
+
+    It calls torch's own update without the optimizer classes around it, which take longer than the update of a small
+    model and import torch's compiler.
+
+    Args:
+        parameters: What to train.
+        settings: Learning rate and schedule, momentum, weight decay.
+        steps: Of the whole training, for the schedule.
+    """
+
+    def __init__(self, parameters: Sequence[Tensor], settings: Training, steps: int):
+        self.parameters = parameters
+        self.settings = settings
+        self.steps = steps
+        self.done = 0
+        self._momenta: dict[int, Tensor] = {}
+
+    @torch.no_grad()
+    def step(self, gradients: Sequence[Tensor | None]) -> None:
+        """Take one step; a parameter without a gradient stays as it is, and so does its momentum."""
+        settings = self.settings
+        updated = [
+            _in_memory_order(parameter, gradient, self._momentum(position))
+            for position, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True))
+            if gradient is not None
+        ]
+        given = [gradient for _, gradient, _ in updated]
+        sparse = any(gradient.is_sparse for gradient in given)
+        sgd(
+            [parameter for parameter, _, _ in updated],
+            given,
+            [momentum for _, _, momentum in updated],
+            has_sparse_grad=sparse,
+            foreach=False,
+            # One pass over memory; it knows nothing of sparse and complex numbers.
+            fused=not sparse and not any(gradient.is_complex() for gradient in given),
+            lr=settings.learning_rate * learning_rate_factor(settings.schedule, self.done, self.steps),
+            momentum=settings.momentum,
+            weight_decay=settings.weight_decay,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+        )
+        self.done += 1
+
+    def _momentum(self, position: int) -> Tensor | None:
+        if not self.settings.momentum:
+            return None
+        # Made at the first gradient: until then a parameter may still change its layout.
+        if position not in self._momenta:
+            self._momenta[position] = torch.zeros_like(self.parameters[position])
+        return self._momenta[position]
+
+
+def same_layout(left: Tensor, right: Tensor) -> bool:
+    """Whether two tensors of one shape have their entries in the same order in memory."""
+    return left.stride() == right.stride() or (left.is_contiguous() and right.is_contiguous())
+
+
+def _in_memory_order(
+    parameter: Tensor, gradient: Tensor, momentum: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Return views whose axes are sorted by stride: the fused update would copy what is not contiguous."""
+    if gradient.is_sparse:
+        return parameter, gradient, momentum
+    if not same_layout(parameter, gradient):
+        gradient = torch.empty_like(parameter).copy_(gradient)
+    if parameter.is_contiguous():
+        return parameter, gradient, momentum
+    order = sorted(range(parameter.ndim), key=parameter.stride, reverse=True)
+    return parameter.permute(order), gradient.permute(order), None if momentum is None else momentum.permute(order)
 
 
 def train_model(
@@ -76,15 +148,14 @@ def train_model(
     device = next(iter(arrays.values())).device
     model = make_model(factory, derive_seed(seed, "init")).to(device).train()
     steps = settings.epochs * math.ceil(len(indices) / settings.batch_size)
-    optimizer, schedule = make_optimizer(list(model.parameters()), settings, steps)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = MomentumSGD(trained, settings, steps)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout"))
         for epoch in progress(range(settings.epochs), "train"):
             for chosen in batch_order(indices, settings.batch_size, seed, epoch):
-                rows = torch.from_numpy(chosen).to(device)
-                batch = {name: array[rows] for name, array in arrays.items()}
-                optimizer.zero_grad()
+                batch = select_rows(arrays, torch.from_numpy(chosen).to(device))
                 task.loss(task.forward(partial(model), batch), batch).mean().backward()
-                optimizer.step()
-                schedule.step()
+                optimizer.step([parameter.grad for parameter in trained])
+                model.zero_grad()
     return model.eval()
