@@ -21,11 +21,11 @@ from typing import Any
 
 import pandas as pd
 import torch
-from measure import Alternated, alternate, available_gib, machine, memory_mib, spread, versions
-from peers import PEERS
 from torch import Tensor, nn
 
+from measure import Alternated, alternate, available_gib, machine, memory_mib, spread, versions
 from models import MODELS, make_batch, make_model, parameter_count
+from peers import PEERS
 from sketches import FEATURIZE, ONE_BATCH, K, Measured
 from trakflow.config.schema import Sketch as SketchSettings
 from trakflow.sketches.build import build_sketch

@@ -9,9 +9,9 @@ from matplotlib import pyplot as plt
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from peers import PEERS
 
 from models import MODELS
+from peers import PEERS
 from sketches import FEATURIZE
 from trakflow.config.compose import compose_config
 from trakflow.figures.style import GREY, apply_style

@@ -16,8 +16,8 @@ from typing import Any
 
 import pandas as pd
 import torch
-from measure import machine, spread, versions
 
+from measure import machine, spread, versions
 from sketches import QUALITY, Compared, Settings
 from trakflow.config.compose import compose_config
 from trakflow.config.schema import Config, Job
@@ -223,7 +223,6 @@ def _line(row: Row) -> str:
 
 def _draw(path: Path) -> None:
     from plot_quality import draw
-
     from trakflow.figures.style import apply_style
 
     apply_style(compose_config("digits").figures)

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from peers import PEERS
-
 from models import MODELS
+from peers import PEERS
 
 Settings = Mapping[str, Any]
 

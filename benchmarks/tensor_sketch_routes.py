@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from measure import alternate, machine, spread, versions
 
+from measure import alternate, machine, spread, versions
 from trakflow.sketches.contributions import Kept, Outer
 from trakflow.sketches.routes import Route, cheaper_route
 from trakflow.sketches.tensor_sketch import ParameterHash, TensorSketchAccumulator

@@ -41,8 +41,9 @@ def test_models_have_their_size_and_take_their_batches(benchmarks, name):
 @pytest.mark.filterwarnings("ignore")
 def test_a_peer_computes_the_gradients_that_a_sketch_does(benchmarks, peer):
     pytest.importorskip({"traker": "trak", "dattri": "dattri"}[peer])
-    import peers
     from trak.projectors import NoOpProjector
+
+    import peers
 
     torch.manual_seed(0)
     model, task = MLP(12, [5], 4).eval(), Classification()

@@ -13,7 +13,7 @@ from trakflow.config.user_code import with_source
 VERSIONS = {
     "prepare_train": 1,
     "prepare_targets": 1,
-    "train_checkpoint": 1,
+    "train_checkpoint": 2,
     "import_checkpoint": 1,
     "import_mask": 1,
     "featurize": 2,
@@ -22,7 +22,7 @@ VERSIONS = {
     "choose_ridge": 2,
     "score": 1,
     "subsets": 1,
-    "retrain": 1,
+    "retrain": 2,
     "retrained_outputs": 1,
     "evaluate": 1,
     "figures": 2,
