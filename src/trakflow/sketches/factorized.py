@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from trakflow.seeds import derive_seed, generator
 from trakflow.sketches.contributions import Contribution, Elementwise, Kept, Lookup, Outer, Patches
-from trakflow.sketches.hashing import Hash, count_sketch
+from trakflow.sketches.hashing import Hash, add_count_sketch
 from trakflow.sketches.hooked import Accumulator, HookedSketch
 from trakflow.sketches.sjlt import SparseProjection
 from trakflow.tasks.base import Task
@@ -285,7 +285,7 @@ class FactorizedAccumulator(Accumulator):
         if held.parameter in self._plan.vectors:
             columns = self._plan.vector_columns
             rows = self._plan.vectors[held.parameter].part(held.first_row, gradient.shape[1])
-            self._first[:, columns] += count_sketch(gradient, rows, columns.stop - columns.start)
+            add_count_sketch(self._first[:, columns], gradient, rows)
             return
         block, shape = self._plan.blocks[held.parameter], self._plan.shapes[held.parameter]
         matrices = _projected(gradient.unflatten(1, (-1, shape[1:].numel())), block.inner).transpose(1, 2)

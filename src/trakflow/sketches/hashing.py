@@ -44,12 +44,12 @@ class Hash:
         return Hash(self.index[first : first + size], self.sign[first : first + size])
 
 
-def count_sketch(values: Float[Tensor, "rows size"], by: Hash, k: int) -> Float[Tensor, "rows k"]:
-    """Sketch vectors: feature j of a row is the signed sum of the entries that hash to j."""
-    if values.device.type == "cpu":
-        return scatter.count_sketch(values, by.index, by.sign, k)
-    features = values.new_zeros(len(values), k)
-    return features.index_add_(1, by.index.long(), values * by.sign.to(values.dtype))
+def add_count_sketch(features: Float[Tensor, "rows k"], values: Float[Tensor, "rows size"], by: Hash) -> None:
+    """Sketch vectors, in place: to feature j of a row the signed entries are added that hash to j."""
+    if features.device.type == "cpu":
+        scatter.add_count_sketch(features, values, by.index, by.sign)
+    else:
+        features.index_add_(1, by.index.long(), values * by.sign.to(values.dtype))
 
 
 def scatter_matrices(

@@ -18,6 +18,8 @@ from trakflow.sketches.threads import run_parallel, slices
 # A large matrix is cut into this many groups of rows with accumulators of their own, whatever the number of threads.
 PARTS = 4
 LARGE = 1 << 16
+# Additions that take longer than it takes to wake a thread.
+WORK_PER_THREAD = 1 << 16
 
 HashArrays = tuple[Tensor, Tensor]
 
@@ -35,16 +37,16 @@ def array(tensor: Tensor) -> np.ndarray:
     return tensor.detach().contiguous().numpy()
 
 
-def count_sketch(
-    values: Float[Tensor, "rows size"], index: Int[Tensor, " size"], sign: Float[Tensor, " size"], k: int
-) -> Float[Tensor, "rows k"]:
-    """See `hashing.count_sketch`."""
-    features = torch.zeros(len(values), k, dtype=values.dtype)
+def add_count_sketch(
+    features: Float[Tensor, "rows k"],
+    values: Float[Tensor, "rows size"],
+    index: Int[Tensor, " size"],
+    sign: Float[Tensor, " size"],
+) -> None:
+    """See `hashing.add_count_sketch`."""
     source, target, hashes = array(values), features.numpy(), (array(index), array(sign))
-    run_parallel(
-        _kernels().count_sketch, [(source[rows], *hashes, target[rows]) for rows in slices(len(values), least=8)]
-    )
-    return features
+    calls = [(source[rows], *hashes, target[rows]) for rows in _row_slices(len(values), values.shape[1])]
+    run_parallel(_kernels().add_count_sketch, calls)
 
 
 def scatter_matrices(
@@ -54,12 +56,10 @@ def scatter_matrices(
     columns: HashArrays,
 ) -> None:
     """See `hashing.scatter_matrices`."""
-    k = features.shape[1]
     row_arrays, column_arrays = [array(part) for part in rows], [array(part) for part in columns]
     parts = PARTS if len(row_arrays[0]) * len(column_arrays[0]) >= LARGE else 1
     bounds = [len(row_arrays[0]) * part // parts for part in range(parts + 1)]
-    # Twice k long: sums of two indices need no remainder until the end.
-    totals = torch.zeros(len(matrices), parts, 2 * k, dtype=features.dtype)
+    totals = torch.zeros(parts, len(matrices), features.shape[1], dtype=features.dtype)
     target = totals.numpy()
     calls = []
     for example, matrix in enumerate(matrices):
@@ -67,10 +67,10 @@ def scatter_matrices(
         for part in range(parts):
             chosen = slice(bounds[part], bounds[part + 1])
             own = [hashes[chosen] for hashes in row_arrays]
-            calls.append((source[chosen], *own, *column_arrays, target[example, part]))
+            calls.append((source[chosen], *own, *column_arrays, target[part, example]))
     run_parallel(_kernels().scatter_matrix, calls)
-    summed = totals.sum(dim=1)
-    features += summed[:, :k] + summed[:, k:]
+    for total in totals:
+        features += total
 
 
 def scatter_products(
@@ -81,12 +81,13 @@ def scatter_products(
     columns: HashArrays,
 ) -> None:
     """See `hashing.scatter_products`."""
-    k = features.shape[1]
-    totals = torch.zeros(len(features), 2 * k, dtype=features.dtype)
-    target, sources = totals.numpy(), (array(left), array(right))
+    sources, target = (array(left), array(right)), features.numpy()
     hashes = [array(part) for part in (*rows, *columns)]
-    run_parallel(
-        _kernels().scatter_products,
-        [(*(source[own] for source in sources), *hashes, target[own]) for own in slices(len(features))],
-    )
-    features += totals[:, :k] + totals[:, k:]
+    slices = _row_slices(len(features), left.shape[1] * right.shape[1])
+    calls = [(*(source[own] for source in sources), *hashes, target[own]) for own in slices]
+    run_parallel(_kernels().scatter_products, calls)
+
+
+def _row_slices(rows: int, additions: int) -> list[slice]:
+    """Cut rows among torch's threads, if there is enough to add in each."""
+    return slices(rows, least=-(-WORK_PER_THREAD // max(1, additions)))

@@ -9,7 +9,7 @@ from trakflow.sketches.jit import compiled
 
 @compiled
 @no_type_check
-def count_sketch(values: np.ndarray, index: np.ndarray, sign: np.ndarray, features: np.ndarray) -> None:
+def add_count_sketch(values, index, sign, features):
     """Add each row's signed entries to its features."""
     for row in range(values.shape[0]):
         for entry in range(values.shape[1]):
@@ -18,33 +18,22 @@ def count_sketch(values: np.ndarray, index: np.ndarray, sign: np.ndarray, featur
 
 @compiled
 @no_type_check
-def scatter_matrix(
-    matrix: np.ndarray,
-    row_index: np.ndarray,
-    row_sign: np.ndarray,
-    column_index: np.ndarray,
-    column_sign: np.ndarray,
-    features: np.ndarray,
-) -> None:
-    """Add a matrix to features (2k) at the sums of its rows' and columns' indices."""
+def scatter_matrix(matrix, row_index, row_sign, column_index, column_sign, features):
+    """Add a matrix to features (k) at the sums of its rows' and columns' indices, modulo k."""
+    k = len(features)
     for row in range(matrix.shape[0]):
         first, sign = row_index[row], row_sign[row]
         for column in range(matrix.shape[1]):
-            features[first + column_index[column]] += sign * column_sign[column] * matrix[row, column]
+            place = first + column_index[column]
+            place = place - k if place >= k else place
+            features[place] += sign * column_sign[column] * matrix[row, column]
 
 
 @compiled
 @no_type_check
-def scatter_products(
-    left: np.ndarray,
-    right: np.ndarray,
-    row_index: np.ndarray,
-    row_sign: np.ndarray,
-    column_index: np.ndarray,
-    column_sign: np.ndarray,
-    features: np.ndarray,
-) -> None:
-    """Add each example's outer product left x right to its features (examples x 2k)."""
+def scatter_products(left, right, row_index, row_sign, column_index, column_sign, features):
+    """Add each example's outer product left x right to its features (examples x k)."""
+    k = features.shape[1]
     signed = np.empty(right.shape[1], right.dtype)
     for example in range(left.shape[0]):
         for column in range(right.shape[1]):
@@ -54,4 +43,6 @@ def scatter_products(
             if left[example, row] != 0:
                 first, factor = row_index[row], row_sign[row] * left[example, row]
                 for column in range(right.shape[1]):
-                    features[example, first + column_index[column]] += factor * signed[column]
+                    place = first + column_index[column]
+                    place = place - k if place >= k else place
+                    features[example, place] += factor * signed[column]

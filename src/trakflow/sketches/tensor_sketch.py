@@ -16,7 +16,7 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from trakflow.sketches.contributions import Contribution, Elementwise, Lookup, Outer, Patches
-from trakflow.sketches.hashing import Hash, count_sketch, scatter_lookups, scatter_matrices, scatter_products
+from trakflow.sketches.hashing import Hash, add_count_sketch, scatter_lookups, scatter_matrices, scatter_products
 from trakflow.sketches.hooked import Accumulator, HookedSketch
 from trakflow.sketches.routes import Route, cheaper_route
 from trakflow.tasks.base import Task
@@ -121,7 +121,7 @@ class TensorSketchAccumulator(Accumulator):
         columns = len(own.columns.index)
         rows = own.rows.part(held.first_row, gradient.shape[1] // columns)
         if columns == 1:
-            self._sums += count_sketch(gradient, rows, self._k)
+            add_count_sketch(self._sums, gradient, rows)
         else:
             scatter_matrices(self._sums, gradient.unflatten(1, (-1, columns)).unbind(), rows, own.columns)
 
@@ -143,10 +143,7 @@ class TensorSketchAccumulator(Accumulator):
             )
 
     def _add_by_fourier(self, part: slice, left: Tensor, right: Tensor, own: ParameterHash) -> None:
-        transformed = [
-            torch.fft.rfft(count_sketch(side.flatten(0, 1), by, self._k)).unflatten(0, side.shape[:2])
-            for side, by in ((left, own.rows), (right, own.columns))
-        ]
+        transformed = [self._transform(side, by) for side, by in ((left, own.rows), (right, own.columns))]
         if self._coefficients is None:
             half = self._k // 2 + 1
             self._coefficients = torch.zeros(len(self._sums), half, dtype=transformed[0].dtype, device=left.device)
@@ -154,6 +151,13 @@ class TensorSketchAccumulator(Accumulator):
             self._coefficients[part].addcmul_(transformed[0].squeeze(1), transformed[1].squeeze(1))
         else:
             self._coefficients[part] += transformed[0].mul_(transformed[1]).sum(dim=1)
+
+    def _transform(self, vectors: Tensor, by: Hash) -> Complex[Tensor, "batch positions half"]:
+        """Fourier coefficients of the count sketches of (batch x positions x size) vectors."""
+        rows = vectors.flatten(0, 1)
+        sketches = rows.new_zeros(len(rows), self._k)
+        add_count_sketch(sketches, rows, by)
+        return torch.fft.rfft(sketches).unflatten(0, vectors.shape[:2])
 
     def _add_by_scatter(self, part: slice, left: Tensor, right: Tensor, own: ParameterHash) -> None:
         if left.shape[1] == 1:
