@@ -59,7 +59,9 @@ def scatter_matrices(
     row_arrays, column_arrays = [array(part) for part in rows], [array(part) for part in columns]
     parts = PARTS if len(row_arrays[0]) * len(column_arrays[0]) >= LARGE else 1
     bounds = [len(row_arrays[0]) * part // parts for part in range(parts + 1)]
-    totals = torch.zeros(parts, len(matrices), features.shape[1], dtype=features.dtype)
+    # Twice k long: a sum of two indices needs no remainder until the end.
+    k = features.shape[1]
+    totals = torch.zeros(parts, len(matrices), 2 * k, dtype=features.dtype)
     target = totals.numpy()
     calls = []
     for example, matrix in enumerate(matrices):
@@ -70,7 +72,8 @@ def scatter_matrices(
             calls.append((source[chosen], *own, *column_arrays, target[part, example]))
     run_parallel(_kernels().scatter_matrix, calls)
     for total in totals:
-        features += total
+        features += total[:, :k]
+        features += total[:, k:]
 
 
 def scatter_products(

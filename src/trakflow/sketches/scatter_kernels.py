@@ -19,14 +19,12 @@ def add_count_sketch(values, index, sign, features):
 @compiled
 @no_type_check
 def scatter_matrix(matrix, row_index, row_sign, column_index, column_sign, features):
-    """Add a matrix to features (k) at the sums of its rows' and columns' indices, modulo k."""
-    k = len(features)
+    """Add a matrix to features (2k) at the sums of its rows' and columns' indices."""
     for row in range(matrix.shape[0]):
         first, sign = row_index[row], row_sign[row]
         for column in range(matrix.shape[1]):
-            place = first + column_index[column]
-            place = place - k if place >= k else place
-            features[place] += sign * column_sign[column] * matrix[row, column]
+            # Unsigned, so that no index needs to be checked for counting from the end.
+            features[np.uint32(first + column_index[column])] += sign * column_sign[column] * matrix[row, column]
 
 
 @compiled
