@@ -16,6 +16,7 @@ from trakflow.store import read_json
 
 SMALL = [
     "data.train_size=240",
+    "shards=2",
     "data.target_count=20",
     "model.widths=[16]",
     "training.epochs=5",
