@@ -25,7 +25,7 @@ EXPERIMENTS = ("digits", "fashion_mnist")
 # One a job of the workflow, and as many as a process could use on the smallest machine.
 THREADS = (1, 2)
 # Data that has to be fetched is fetched once, not in a folder that is empty each time.
-OVERRIDES = {"fashion_mnist": [f"data.train.cache='{ROOT / 'results' / 'downloads' / 'fashion_mnist'}'"]}
+CACHES = {"fashion_mnist": [f"data.train.cache='{ROOT / 'results' / 'downloads' / 'fashion_mnist'}'"]}
 
 Seconds = dict[str, float]
 Jobs = Iterator[tuple[str, dict[str, int]]]
@@ -51,7 +51,7 @@ def jobs(config: Any) -> Jobs:
     yield from ((f"draw_{name}", {}) for name in ("gallery", "self_lds", "lds_vs_checkpoints", "predicted_vs_actual"))
 
 
-def in_this_process(experiment: str, folder: str, threads: int) -> Seconds:
+def in_this_process(experiment: str, folder: str, threads: int, overrides: Sequence[str]) -> Seconds:
     """Call every stage, and return the seconds of each rule."""
     import torch
 
@@ -63,7 +63,7 @@ def in_this_process(experiment: str, folder: str, threads: int) -> Seconds:
     torch.set_num_threads(threads)
     modules = (attribute, checkpoints, describe, evaluate, featurize, figures, prepare, retrain)
     stages = {name: stage for module in modules for name, stage in vars(module).items()}
-    config = compose_config(experiment, [*OVERRIDES.get(experiment, []), f"runtime.threads={threads}"])
+    config = compose_config(experiment, [*overrides, f"runtime.threads={threads}"])
     layout = Layout(f"{folder}/results/{experiment}")
     seconds: Seconds = defaultdict(float)
     for rule, facts in jobs(config):
@@ -74,30 +74,23 @@ def in_this_process(experiment: str, folder: str, threads: int) -> Seconds:
     return dict(seconds)
 
 
-def in_one_process(experiment: str, threads: int) -> Seconds:
+def in_one_process(experiment: str, threads: int, overrides: Sequence[str]) -> Seconds:
     """Start a process for `in_this_process`, with nothing imported and nothing cached, and return what it measured."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, str(Path(__file__)), "--in-process", experiment, folder, str(threads)]
+        command = [sys.executable, str(Path(__file__).resolve()), "--in-process", experiment, folder, str(threads)]
+        command += [f"--override={override}" for override in overrides]
         environment = {**os.environ, **{f"{name}_NUM_THREADS": str(threads) for name in ("OMP", "MKL", "OPENBLAS")}}
         done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True, cwd=folder)
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def as_workflow(experiment: str, cores: int) -> tuple[float, Seconds, Counter[str]]:
+def as_workflow(experiment: str, cores: int, overrides: Sequence[str]) -> tuple[float, Seconds, Counter[str]]:
     """Run Snakemake, and return its wall time, and by rule the seconds and the number of jobs that it noted."""
     with tempfile.TemporaryDirectory() as folder:
-        overrides = json.dumps(OVERRIDES.get(experiment, []))
+        chosen = [f"experiment={experiment}", f"overrides={json.dumps(list(overrides))}"]
         command = [
             *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--directory", folder),
-            *(
-                "--cores",
-                str(cores),
-                "--quiet",
-                "all",
-                "--config",
-                f"experiment={experiment}",
-                f"overrides={overrides}",
-            ),
+            *("--cores", str(cores), "--quiet", "all", "--config", *chosen),
         ]
         began = time.perf_counter()
         subprocess.run(command, check=True)
@@ -113,11 +106,11 @@ def as_workflow(experiment: str, cores: int) -> tuple[float, Seconds, Counter[st
     return wall, dict(seconds), count
 
 
-def require_same_jobs(experiment: str, count: Counter[str]) -> None:
+def require_same_jobs(experiment: str, count: Counter[str], overrides: Sequence[str]) -> None:
     """Refuse to compare a workflow with other stages than its own."""
     from trakflow.config.compose import compose_config
 
-    mine = Counter(rule for rule, _ in jobs(compose_config(experiment, OVERRIDES.get(experiment, []))))
+    mine = Counter(rule for rule, _ in jobs(compose_config(experiment, overrides)))
     if mine != count:
         raise RuntimeError(f"The workflow ran {dict(count)} and this benchmark {dict(mine)}; bring `jobs` up to date.")
 
@@ -127,17 +120,19 @@ def spread(values: Sequence[float]) -> float:
     return max(values) - min(values)
 
 
-def measure(experiment: str, cores: int, repeats: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def measure(
+    experiment: str, cores: int, repeats: int, overrides: Sequence[str]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the row of an experiment, and the rows of its rules."""
     walls, alone, by_rule, noted = [], defaultdict(list), [], []
     count: Counter[str] = Counter()
     for _ in range(repeats):
-        wall, seconds, count = as_workflow(experiment, cores)
-        require_same_jobs(experiment, count)
+        wall, seconds, count = as_workflow(experiment, cores, overrides)
+        require_same_jobs(experiment, count, overrides)
         walls.append(wall)
         noted.append(seconds)
         for threads in THREADS:
-            found = in_one_process(experiment, threads)
+            found = in_one_process(experiment, threads, overrides)
             alone[threads].append(sum(found.values()))
             if threads == THREADS[0]:
                 by_rule.append(found)
@@ -199,15 +194,17 @@ def main() -> None:
     parser.add_argument("--experiment", action="append", help=f"repeatable; default: {' and '.join(EXPERIMENTS)}")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--override", action="append", default=[], help="a Hydra override; repeatable")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "benchmarks" / "workflow.csv")
     parser.add_argument("--in-process", nargs=3, metavar=("EXPERIMENT", "FOLDER", "THREADS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.in_process is not None:
         experiment, folder, threads = arguments.in_process
-        print(json.dumps(in_this_process(experiment, folder, int(threads))))
+        print(json.dumps(in_this_process(experiment, folder, int(threads), arguments.override)))
         return
     found = [
-        measure(experiment, arguments.cores, arguments.repeats) for experiment in arguments.experiment or EXPERIMENTS
+        measure(experiment, arguments.cores, arguments.repeats, [*CACHES.get(experiment, []), *arguments.override])
+        for experiment in arguments.experiment or EXPERIMENTS
     ]
     write(arguments.output, [{**row, **where()} for row, _ in found])
     rules = arguments.output.with_name(f"{arguments.output.stem}_rules.csv")
