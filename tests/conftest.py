@@ -20,6 +20,7 @@ torch.set_num_threads(1)
 # Three checkpoints on halves of 60 digits, an MLP of one hidden layer, seven targets: well under a second.
 SMALL = (
     "data.train_size=60",
+    "shards=2",
     "data.target_count=7",
     "model.widths=[8]",
     "training.epochs=10",

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file
 
 from trakflow.errors import DataError, NumericalError, StoreError
 from trakflow.models.mlp import MLP
-from trakflow.stages.attribute import choose_ridge, finalize, load_parts, score
+from trakflow.stages.attribute import choose_ridge, finalize, load_parts, score, score_partial
 from trakflow.stages.checkpoints import import_checkpoint, train_checkpoint
 from trakflow.stages.featurize import featurize, featurize_targets
 from trakflow.store import read_json
@@ -201,3 +201,18 @@ def test_scores_that_are_left_out_leave_no_old_ones(experiment):
     run.configure("evaluation=none", "scores.dense=false")
     run.run(score)
     assert not Path(run.layout.score_array(3, 3)).exists()
+
+
+def test_the_job_of_all_smaller_numbers_of_checkpoints_writes_what_a_job_each_would(experiment):
+    run = experiment().prepare().train().featurize().solve()
+    assert run.config.partial_counts == [1, 2]
+    paths = [Path(path) for count in (1, 2) for path in (run.layout.ridge(count), run.layout.score_array(count, 3))]
+    published = [Path(path) for path in (run.layout.ridge(3), run.layout.score_array(3, 3), run.layout.score_topk)]
+    expected = [path.read_bytes() for path in paths]
+    assert len(set(expected)) == len(paths)
+    for path in (*paths, *published):
+        path.unlink()
+    run.run(score_partial)
+    assert [path.read_bytes() for path in paths] == expected
+    # Those of all checkpoints are for jobs of their own.
+    assert not any(path.exists() for path in published)

@@ -12,13 +12,14 @@ from scipy.stats import spearmanr
 
 from trakflow.errors import DataError, StoreError
 from trakflow.models.mlp import MLP
-from trakflow.stages.evaluate import evaluate, evaluation_data, retrain, retrained_outputs, subsets
+from trakflow.stages.evaluate import evaluate, evaluation_data, subsets
 from trakflow.stages.figures import (
     draw_gallery,
     draw_lds_vs_checkpoints,
     draw_predicted_vs_actual,
     draw_self_lds,
 )
+from trakflow.stages.retrain import retrain, retrained_outputs
 
 DRAW = (draw_gallery, draw_lds_vs_checkpoints, draw_predicted_vs_actual, draw_self_lds)
 

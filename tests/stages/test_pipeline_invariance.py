@@ -11,11 +11,12 @@ from trakflow.config.schema import Config
 from trakflow.errors import DataError
 from trakflow.evaluation.lds import lds, predicted_outputs
 from trakflow.layout import Layout
-from trakflow.stages import attribute, checkpoints, evaluate, featurize, prepare
+from trakflow.stages import attribute, checkpoints, evaluate, featurize, prepare, retrain
 from trakflow.store import read_json
 
 SMALL = [
     "data.train_size=240",
+    "shards=2",
     "data.target_count=20",
     "model.widths=[16]",
     "training.epochs=5",
@@ -114,9 +115,9 @@ def test_the_self_lds_chooses_a_ridge_within_5_percent_of_the_best(tmp_path: Pat
     chosen = attribute_all(config, layout)
     assert read_json(layout.ridge(8))["rule"] == "self-LDS"
     evaluate.subsets(at(config, batch=0), layout)
-    for retrain in range(2):
-        evaluate.retrain(at(config, retrain=retrain, batch=0), layout)
-        evaluate.retrained_outputs(at(config, retrain=retrain, batch=0), layout)
+    for number in range(2):
+        retrain.retrain(at(config, retrain=number, batch=0), layout)
+        retrain.retrained_outputs(at(config, retrain=number, batch=0), layout)
     masks, outputs = evaluate.evaluation_data(config, layout)
     actual = outputs.mean(axis=0)
     grid = {

@@ -15,6 +15,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # The whole DAG, small: every rule runs, in seconds.
 TINY = {
     "data.train_size": 90,
+    "shards": 2,
     "data.target_count": 12,
     "model.widths": "[12]",
     "training.epochs": 4,

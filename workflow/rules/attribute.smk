@@ -85,20 +85,16 @@ rule finalize:
 
 rule choose_ridge:
     input:
-        unpack(lambda wildcards: scored_parts(wildcards.checkpoints)),
-        masks=lambda wildcards: [
-            layout.checkpoint_mask(checkpoint)
-            for checkpoint in range(int(wildcards.checkpoints))
-            if settings.checkpoints.on_subsets
-        ],
+        **scored_parts(TOTAL),
+        masks=checkpoint_masks(TOTAL),
         train=rules.prepare_train.output,
         data=rules.prepare_targets.output,
     output:
-        layout.ridge("{checkpoints}"),
+        layout.ridge(TOTAL),
     log:
-        log_of("choose_ridge/{checkpoints}"),
+        log_of("choose_ridge"),
     benchmark:
-        benchmark_of("choose_ridge/{checkpoints}")
+        benchmark_of("choose_ridge")
     conda:
         ENVIRONMENT
     threads: settings.runtime.threads
@@ -109,10 +105,9 @@ rule choose_ridge:
     params:
         reads=reads("choose_ridge"),
     message:
-        "Choose the ridge for {wildcards.checkpoints} checkpoints."
+        f"Choose the ridge for all {TOTAL} checkpoints."
     shell:
         "{resources.script} runtime.threads={threads} job.log={log}"
-        " job.count={wildcards.checkpoints}"
 
 
 rule score:
@@ -144,28 +139,33 @@ rule score:
         "{resources.script} runtime.threads={threads} job.log={log}"
 
 
-rule score_partial:
-    input:
-        unpack(lambda wildcards: scored_parts(wildcards.checkpoints)),
-        ridge=layout.ridge("{checkpoints}"),
-        train=rules.prepare_train.output,
-        data=rules.prepare_targets.output,
-    output:
-        layout.score_array("{checkpoints}", TOTAL),
-    log:
-        log_of("score_partial/{checkpoints}"),
-    benchmark:
-        benchmark_of("score_partial/{checkpoints}")
-    conda:
-        ENVIRONMENT
-    threads: settings.runtime.threads
-    resources:
-        mem_mb=settings.runtime.memory_mb,
-        runtime=settings.runtime.minutes,
-        script=script("score"),
-    params:
-        version=reads("score")["version"],
-    message:
-        "Score with the first {wildcards.checkpoints} checkpoints."
-    shell:
-        "{resources.script} runtime.threads={threads} job.log={log} job.count={wildcards.checkpoints}"
+# One job for all smaller numbers of checkpoints: each takes less than starting a process.
+if PARTIAL_COUNTS:
+
+    rule score_partial:
+        input:
+            **scored_parts(PARTIAL_COUNTS[-1]),
+            masks=checkpoint_masks(PARTIAL_COUNTS[-1]),
+            train=rules.prepare_train.output,
+            data=rules.prepare_targets.output,
+        output:
+            ridges=[layout.ridge(count) for count in PARTIAL_COUNTS],
+            scores=[layout.score_array(count, TOTAL) for count in PARTIAL_COUNTS],
+        log:
+            log_of("score_partial"),
+        benchmark:
+            benchmark_of("score_partial")
+        conda:
+            ENVIRONMENT
+        threads: settings.runtime.threads
+        resources:
+            mem_mb=settings.runtime.memory_mb,
+            runtime=settings.runtime.minutes,
+            script=script("score_partial"),
+        params:
+            reads=reads("choose_ridge"),
+            version=reads("score")["version"],
+        message:
+            f"Choose the ridge and score with the first {PARTIAL_COUNTS} checkpoints."
+        shell:
+            "{resources.script} runtime.threads={threads} job.log={log}"

@@ -54,6 +54,7 @@ WHOLE = hashlib.sha256(
 CHECKPOINTS = range(settings.checkpoints.total)
 SHARDS = range(settings.shards)
 COUNTS = settings.counts_evaluated
+PARTIAL_COUNTS = settings.partial_counts
 TOTAL = settings.checkpoints.total
 EVALUATED = settings.evaluation.source != "none"
 BATCHES = range(
@@ -73,7 +74,6 @@ report: str(CAPTIONS / "workflow.rst")
 wildcard_constraints:
     checkpoint=r"\d+",
     shard=r"\d+",
-    checkpoints=r"\d+",
     batch=r"\d+",
     retrain=r"\d+",
 
@@ -95,12 +95,21 @@ def features_of(checkpoint):
 
 def scored_parts(count):
     """Everything that scoring the first `count` checkpoints reads."""
-    chosen = range(int(count))
+    chosen = range(count)
     return {
         "features": [path for checkpoint in chosen for path in features_of(checkpoint)],
         "kernels": [layout.kernel(checkpoint) for checkpoint in chosen],
         "targets": [layout.target_features(checkpoint) for checkpoint in chosen],
     }
+
+
+def checkpoint_masks(count):
+    """What the first `count` checkpoints were trained on, where that is known."""
+    return [
+        layout.checkpoint_mask(checkpoint)
+        for checkpoint in range(count)
+        if settings.checkpoints.on_subsets
+    ]
 
 
 def log_of(name):

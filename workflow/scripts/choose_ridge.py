@@ -1,4 +1,4 @@
-"""Choose the ridge for the first checkpoints (job.count)."""
+"""Choose the ridge for all checkpoints."""
 
 from trakflow.stages.attribute import choose_ridge
 from trakflow.stages.runner import run

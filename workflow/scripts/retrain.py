@@ -1,6 +1,6 @@
 """Retrain one batch of models (job.retrain, job.batch)."""
 
-from trakflow.stages.evaluate import retrain
+from trakflow.stages.retrain import retrain
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Score the training examples by the first checkpoints (job.count)."""
+"""Score the training examples by all checkpoints."""
 
 from trakflow.stages.attribute import score
 from trakflow.stages.runner import run

@@ -329,3 +329,8 @@ class Config(Section):
         if self.evaluation.source == "none":
             return [total]
         return sorted({count for count in self.evaluation.checkpoint_counts if count < total} | {total})
+
+    @property
+    def partial_counts(self) -> list[int]:
+        """The numbers of checkpoints evaluated beside all of them, ascending."""
+        return self.counts_evaluated[:-1]

@@ -18,7 +18,7 @@ from trakflow.kernel import Kernel, factorize, gram, outer_gram
 from trakflow.layout import METHOD, Layout
 from trakflow.ridge import self_lds_by_target
 from trakflow.scoring import CheckpointParts, score_blocks
-from trakflow.stages.common import content, provenance
+from trakflow.stages.provenance import content, provenance
 from trakflow.stages.runner import require
 from trakflow.store import ArrayFile, numpy_file, read_json, require_agreement, write_arrays, write_json
 from trakflow.topk import TopExamples
@@ -116,8 +116,8 @@ def load_parts(config: Config, layout: Layout, checkpoint: int, ridge: tuple[flo
 
 
 def choose_ridge(config: Config, layout: Layout) -> None:
-    """Write the ridge for the first `job.count` checkpoints, and how it was come by."""
-    count = require(config.job.count, "job.count")
+    """Write the ridge for the first `job.count` checkpoints (all by default), and how it was come by."""
+    count = config.job.count or config.checkpoints.total
     solver = config.solver
     if solver.ridge != "auto":
         chosen: dict[str, Any] = {"rule": "given", "value": solver.ridge, "unit": solver.ridge_unit}
@@ -154,7 +154,9 @@ def _by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
     best = len(curve) - 1 - int(np.argmax(curve[::-1]))
     if best in (0, len(curve) - 1):
         log.warning(
-            "The self-LDS is highest at the edge of the grid, ridge %g; widen solver.ridge_grid and look again.",
+            "The self-LDS of %d checkpoints is highest at the edge of the grid, ridge %g; widen solver.ridge_grid and "
+            "look again.",
+            count,
             ridges[best],
         )
     return {
@@ -191,6 +193,14 @@ def score(config: Config, layout: Layout) -> None:
     if count == total:
         top.write(layout)
         write_json(layout.score_provenance, _score_provenance(config, layout, ridge))
+
+
+def score_partial(config: Config, layout: Layout) -> None:
+    """Write ridge and scores of each number of checkpoints that is evaluated beside all of them."""
+    for count in config.partial_counts:
+        part = config.model_copy(update={"job": config.job.model_copy(update={"count": count})})
+        choose_ridge(part, layout)
+        score(part, layout)
 
 
 def _score_provenance(config: Config, layout: Layout, ridge: dict[str, Any]) -> dict[str, Any]:

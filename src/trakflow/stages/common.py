@@ -1,47 +1,19 @@
-"""What several stages need: components from the configuration, tensors from files, provenance."""
+"""What the stages that run a model need: it, its task and its device from the configuration, tensors from files."""
 
-import sys
 from collections.abc import Callable, Mapping
-from typing import Any
 
-import hydra.utils
 import numpy as np
 import torch
-from hydra.errors import HydraException
 from torch import Tensor, nn
 
 from trakflow.config.schema import Config
-from trakflow.config.stages import VERSIONS, stage_settings
 from trakflow.data.examples import read_arrays
 from trakflow.errors import ConfigError, DeviceError
 from trakflow.models.weights import load_weights, read_state
-from trakflow.store import ArrayFile, fingerprint
+from trakflow.stages.components import instantiate
+from trakflow.store import ArrayFile
 from trakflow.tasks.base import Task
 from trakflow.training.sgd import make_model
-
-
-def instantiate(component: Mapping[str, Any], setting: str) -> Any:
-    """Call a component's `_target_` with its arguments.
-
-    Raises:
-        ConfigError: It cannot be found or refuses its arguments.
-    """
-    try:
-        return hydra.utils.instantiate(dict(component))
-    except (HydraException, TypeError) as error:
-        cause = _missing_name(str(component["_target_"])) or error.__cause__ or error
-        raise ConfigError(f"`{setting}` ({component['_target_']}) cannot be made: {cause}") from error
-
-
-def _missing_name(target: str) -> str | None:
-    """Say which names a module does have, where the one asked for is what is missing."""
-    module_name, _, name = target.rpartition(".")
-    module = sys.modules.get(module_name)
-    if module is None or hasattr(module, name):
-        return None
-    own = [key for key, value in vars(module).items() if getattr(value, "__module__", None) == module_name]
-    file = getattr(module, "__file__", "")
-    return f"module {module_name} ({file}) has no `{name}`; it has {', '.join(own) or 'nothing'}"
 
 
 def make_task(config: Config) -> Task:
@@ -84,6 +56,8 @@ def device_of(config: Config) -> torch.device:
         raise DeviceError(
             f"runtime.device={config.runtime.device} is no device; use cpu, cuda or cuda:<number>."
         ) from error
+    # Gradients in float32, on a GPU too: its convolutions would round to ten bits by default.
+    torch.backends.cudnn.allow_tf32 = False
     if device.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError(f"runtime.device={device} but no NVIDIA GPU is visible; set runtime.device=cpu.")
     try:
@@ -116,22 +90,6 @@ def target_tensors(file: ArrayFile, device: torch.device) -> dict[str, Tensor]:
     arrays = tensors(file, device)
     attributed = arrays.pop("attributed_labels", None)
     return arrays if attributed is None else {**arrays, "labels": attributed}
-
-
-def provenance(config: Config, stage: str, **facts: Any) -> dict[str, Any]:
-    """Return what a stage writes of itself into its file."""
-    return {"stage": stage, "version": VERSIONS[stage], "settings": fingerprint(stage_settings(config, stage)), **facts}
-
-
-def content(file: ArrayFile) -> str:
-    """Return a hash of a file's contents, from its checksums: equal contents give equal hashes."""
-    return fingerprint(file.checksums)
-
-
-def gradients_fingerprint(config: Config) -> str:
-    """Return a hash of what defines features: equal for training examples and targets that belong together."""
-    settings = stage_settings(config, "featurize")
-    return fingerprint({key: value for key, value in settings.items() if key != "version"})
 
 
 def check_model(config: Config, model: nn.Module, task: Task, arrays: Mapping[str, Tensor]) -> None:

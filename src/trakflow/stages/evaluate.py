@@ -1,8 +1,10 @@
-"""Stages subsets, retrain, retrained_outputs and evaluate."""
+"""Stages subsets and evaluate; without torch and pandas, whose imports take longer than the work."""
+
+import csv
+import math
+from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
 
 from trakflow.config.schema import Config
 from trakflow.config.shards import batch_count, batch_indices
@@ -10,13 +12,10 @@ from trakflow.data.arrays import read_array
 from trakflow.errors import StoreError
 from trakflow.evaluation.lds import check_evaluation, lds_interval, noise_ceiling, predicted_outputs
 from trakflow.layout import METHOD, Layout
-from trakflow.seeds import derive_seed
-from trakflow.stages.attribute import features_of
-from trakflow.stages.common import content, device_of, make_task, model_factory, provenance, target_tensors, tensors
+from trakflow.stages.provenance import content, provenance
 from trakflow.stages.runner import require
 from trakflow.store import ArrayFile, atomic_path, read_json, write_arrays
 from trakflow.subsets import random_subsets
-from trakflow.training.ensemble import ensemble_outputs, train_ensemble
 
 
 def subsets(config: Config, layout: Layout) -> None:
@@ -25,37 +24,6 @@ def subsets(config: Config, layout: Layout) -> None:
     chosen = batch_indices(settings.subsets, settings.models_per_batch, batch)
     masks = random_subsets(config.data.train_size, settings.fraction, config.seed, "evaluation", chosen)
     write_arrays(layout.subsets(batch), {"masks": masks}, provenance(config, "subsets", first=chosen.start))
-
-
-def retrain(config: Config, layout: Layout) -> None:
-    """Train one model on each subset of a batch and write their stacked weights."""
-    batch, number = require(config.job.batch, "job.batch"), require(config.job.retrain, "job.retrain")
-    data, chosen = ArrayFile(layout.train), ArrayFile(layout.subsets(batch))
-    masks = chosen.read("masks").astype(bool)
-    first = chosen.provenance["first"]
-    seeds = [derive_seed(config.seed, "retrain", number, first + row) for row in range(len(masks))]
-    arrays = tensors(data, device_of(config))
-    state = train_ensemble(model_factory(config), make_task(config), arrays, masks, config.training, seeds)
-    facts = {"masks": content(chosen), "data_content": content(data)}
-    weights = {name: value.cpu().numpy() for name, value in state.items()}
-    write_arrays(layout.retrained(number, batch), weights, provenance(config, "retrain", **facts))
-
-
-def retrained_outputs(config: Config, layout: Layout) -> None:
-    """Write the outputs of one batch of retrained models at the targets."""
-    batch, number = require(config.job.batch, "job.batch"), require(config.job.retrain, "job.retrain")
-    models, data = ArrayFile(layout.retrained(number, batch)), ArrayFile(layout.targets)
-    state = {name: torch.from_numpy(models.read(name)) for name in models.names}
-    arrays = target_tensors(data, device_of(config))
-    outputs = ensemble_outputs(
-        model_factory(config), make_task(config), state, arrays, config.runtime.forward_batch_size
-    )
-    facts = {"masks": models.provenance["masks"], "data_content": content(data)}
-    write_arrays(
-        layout.retrained_outputs(number, batch),
-        {"outputs": outputs.cpu().numpy()},
-        provenance(config, "retrained_outputs", **facts),
-    )
 
 
 def evaluation_data(config: Config, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
@@ -104,13 +72,13 @@ def evaluate(config: Config, layout: Layout) -> None:
         predicted = predicted_outputs(np.load(layout.score_array(count, config.checkpoints.total)), masks)
         estimate = lds_interval(predicted, actual, settings.bootstrap, settings.confidence, config.seed)
         ridge = read_json(layout.ridge(count))
-        features = [features_of(config, layout, number) for number in range(count)]
+        features = _feature_facts(config, layout, count)
         rows.append(
             {
                 "method": METHOD,
                 "checkpoints": count,
                 "sketch": config.sketch.name,
-                "k": features[0].k,
+                "k": features[0]["k"],
                 "ridge": ridge["value"],
                 "weights": config.solver.weights,
                 "lds": estimate.value,
@@ -119,9 +87,26 @@ def evaluate(config: Config, layout: Layout) -> None:
                 "ceiling": ceiling,
                 "subsets": len(masks),
                 "retrains": len(outputs),
-                "featurize_seconds": sum(feature.seconds for feature in features),
+                "featurize_seconds": sum(facts["seconds"] for facts in features),
                 "ridge_unit": ridge["unit"],
             }
         )
-    with atomic_path(layout.lds) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+    _write_table(layout.lds, rows)
+
+
+def _feature_facts(config: Config, layout: Layout, count: int) -> list[dict[str, Any]]:
+    """What every feature file of the first checkpoints says of itself."""
+    paths = [layout.features(checkpoint, shard) for checkpoint in range(count) for shard in range(config.shards)]
+    return [ArrayFile(path).provenance for path in paths]
+
+
+def _write_table(path: str, rows: list[dict[str, Any]]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf8", newline="") as file:
+        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table.writeheader()
+        table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+
+
+def _cell(value: object) -> object:
+    # Empty where there is no number, as every reader of tables expects.
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -16,17 +16,8 @@ from trakflow.progress import progress
 from trakflow.sketches.base import Sketch, SketchedBatch
 from trakflow.sketches.build import build_sketch
 from trakflow.sketches.memory import examples_at_once
-from trakflow.stages.common import (
-    check_model,
-    content,
-    device_of,
-    gradients_fingerprint,
-    load_model,
-    make_task,
-    provenance,
-    target_tensors,
-    tensors,
-)
+from trakflow.stages.common import check_model, device_of, load_model, make_task, target_tensors, tensors
+from trakflow.stages.provenance import content, gradients_fingerprint, provenance
 from trakflow.stages.runner import require
 from trakflow.store import ArrayFile, file_hash, write_arrays
 from trakflow.tasks.base import Task

@@ -1,13 +1,13 @@
 """Stages prepare_train and prepare_targets: the data set, checked, as arrays on disk."""
 
 import numpy as np
-import torch
 
 from trakflow.config.schema import Config
 from trakflow.data.examples import Examples, as_examples, check_examples, write_examples
 from trakflow.errors import ConfigError
 from trakflow.layout import Layout
-from trakflow.stages.common import device_of, instantiate, load_model, make_task, provenance
+from trakflow.stages.components import instantiate
+from trakflow.stages.provenance import provenance
 
 
 def prepare_train(config: Config, layout: Layout) -> None:
@@ -39,6 +39,11 @@ def _chosen(config: Config, examples: Examples) -> np.ndarray:
 
 def _predicted(config: Config, layout: Layout, examples: Examples) -> np.ndarray:
     """The label that most checkpoints predict (the lowest of equals), so that all models are asked about the same."""
+    # Imported here: the other outputs need no model, and torch takes longer to import than data to prepare.
+    import torch
+
+    from trakflow.stages.common import device_of, load_model, make_task
+
     task, device, size = make_task(config), device_of(config), config.runtime.forward_batch_size
     votes = []
     for checkpoint in range(config.checkpoints.total):

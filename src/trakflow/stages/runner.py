@@ -1,6 +1,7 @@
 """Turns a stage function into a Hydra-configured script that says in one sentence what went wrong."""
 
 import logging
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -37,7 +38,7 @@ def run(stage: Stage) -> None:
                 raise ConfigError(
                     "job.results is not set; give the results folder, for example job.results=results/digits."
                 )
-            _prepare_torch(config.runtime.threads)
+            _limit_threads(config.runtime.threads)
             stage(config, Layout(config.job.results))
         except TrakflowError as error:
             log.error("%s", error)
@@ -64,12 +65,13 @@ def _log_to(path: str | None) -> None:
     handlers[0].setLevel(logging.WARNING)
 
 
-def _prepare_torch(threads: int) -> None:
-    import torch
+def _limit_threads(threads: int) -> None:
+    # Read by torch where a stage, or the user's own module, imports it later; most stages have done so by now.
+    os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        import torch
 
-    # Gradients in float32, on a GPU too: its convolutions would round to ten bits by default.
-    torch.backends.cudnn.allow_tf32 = False
-    torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
 
 
 def _make_importable(arguments: list[str]) -> None:

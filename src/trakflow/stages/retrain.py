@@ -1,0 +1,43 @@
+"""Stages retrain and retrained_outputs: models on the evaluation's subsets, and what they say of the targets."""
+
+import torch
+
+from trakflow.config.schema import Config
+from trakflow.layout import Layout
+from trakflow.seeds import derive_seed
+from trakflow.stages.common import device_of, make_task, model_factory, target_tensors, tensors
+from trakflow.stages.provenance import content, provenance
+from trakflow.stages.runner import require
+from trakflow.store import ArrayFile, write_arrays
+from trakflow.training.ensemble import ensemble_outputs, train_ensemble
+
+
+def retrain(config: Config, layout: Layout) -> None:
+    """Train one model on each subset of a batch and write their stacked weights."""
+    batch, number = require(config.job.batch, "job.batch"), require(config.job.retrain, "job.retrain")
+    data, chosen = ArrayFile(layout.train), ArrayFile(layout.subsets(batch))
+    masks = chosen.read("masks").astype(bool)
+    first = chosen.provenance["first"]
+    seeds = [derive_seed(config.seed, "retrain", number, first + row) for row in range(len(masks))]
+    arrays = tensors(data, device_of(config))
+    state = train_ensemble(model_factory(config), make_task(config), arrays, masks, config.training, seeds)
+    facts = {"masks": content(chosen), "data_content": content(data)}
+    weights = {name: value.cpu().numpy() for name, value in state.items()}
+    write_arrays(layout.retrained(number, batch), weights, provenance(config, "retrain", **facts))
+
+
+def retrained_outputs(config: Config, layout: Layout) -> None:
+    """Write the outputs of one batch of retrained models at the targets."""
+    batch, number = require(config.job.batch, "job.batch"), require(config.job.retrain, "job.retrain")
+    models, data = ArrayFile(layout.retrained(number, batch)), ArrayFile(layout.targets)
+    state = {name: torch.from_numpy(models.read(name)) for name in models.names}
+    arrays = target_tensors(data, device_of(config))
+    outputs = ensemble_outputs(
+        model_factory(config), make_task(config), state, arrays, config.runtime.forward_batch_size
+    )
+    facts = {"masks": models.provenance["masks"], "data_content": content(data)}
+    write_arrays(
+        layout.retrained_outputs(number, batch),
+        {"outputs": outputs.cpu().numpy()},
+        provenance(config, "retrained_outputs", **facts),
+    )
