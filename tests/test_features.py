@@ -32,10 +32,10 @@ def test_shards_in_any_order_are_the_whole(write_features, cuts, weighted):
 
 
 def test_rows_of_large_shards_come_in_blocks_with_their_own_weights(write_features):
-    n, k = 750, 4000
+    n, k = 200, 4000
     features = np.broadcast_to(np.arange(n, dtype=np.float32)[:, None], (n, k)).copy()
     weights = np.arange(n, dtype=np.float32)
-    found = FeatureSet(write_features(features, weights, weights, (350,)), True)
+    found = FeatureSet(write_features(features, weights, weights, (90,)), True)
     starts = []
     for start, rows, own in found.rows():
         starts.append(start)

@@ -75,7 +75,7 @@ def test_equal_contents_give_equal_bytes(tmp_path):
 
 
 def test_large_arrays_are_read_in_blocks_that_tile_the_rows(tmp_path):
-    large = np.random.default_rng(0).integers(0, 256, (10_000, 1000), dtype=np.uint8)
+    large = np.random.default_rng(0).integers(0, 256, (2_500, 1000), dtype=np.uint8)
     write_arrays(tmp_path / "a.safetensors", {"large": large}, {})
     file = ArrayFile(tmp_path / "a.safetensors")
     starts, blocks = zip(*((start, block.copy()) for start, block in file.blocks("large")), strict=True)
@@ -86,11 +86,11 @@ def test_large_arrays_are_read_in_blocks_that_tile_the_rows(tmp_path):
 
 @pytest.mark.parametrize(
     ("first", "last", "expected"),
-    [(0, None, [0, 4194, 8388]), (4193, 4194, [0]), (4194, 4195, [4194]), (4193, 8389, [0, 4194, 8388]), (8388, 1, [])],
+    [(0, None, [0, 1048, 2096]), (1047, 1048, [0]), (1048, 1049, [1048]), (1047, 2097, [0, 1048, 2096]), (2096, 1, [])],
 )
 def test_a_range_of_rows_reads_only_the_blocks_that_hold_it(tmp_path, first, last, expected):
     path = tmp_path / "a.safetensors"
-    write_arrays(path, {"large": np.zeros((10_000, 1000), dtype=np.uint8)}, {})
+    write_arrays(path, {"large": np.zeros((2_500, 1000), dtype=np.uint8)}, {})
     assert [start for start, _ in ArrayFile(path).blocks("large", first, last)] == expected
 
 
@@ -126,15 +126,15 @@ def test_a_file_with_the_checksums_of_an_older_version_is_refused(tmp_path):
 
 
 def test_a_damaged_block_is_found_when_it_is_reached(tmp_path):
-    large = np.zeros((10_000, 1000), dtype=np.uint8)
+    large = np.zeros((2_500, 1000), dtype=np.uint8)
     path = tmp_path / "a.safetensors"
     write_arrays(path, {"large": large}, {})
     with path.open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\1")
     blocks = ArrayFile(path).blocks("large")
-    assert [next(blocks)[0], next(blocks)[0]] == [0, 4194]
-    with pytest.raises(StoreError, match=rf"{path}.*rows 8388 to 9999 of 'large'.*checksum"):
+    assert [next(blocks)[0], next(blocks)[0]] == [0, 1048]
+    with pytest.raises(StoreError, match=rf"{path}.*rows 2096 to 2499 of 'large'.*checksum"):
         next(blocks)
 
 

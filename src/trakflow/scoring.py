@@ -1,13 +1,16 @@
 """Scores: mean(Q) times mean(Phi (Phi^T W Phi + ridge I)^-1 phi(z)), streamed over rows (paper, equation 17).
 
-What is held: (Phi^T W Phi + ridge I)^-1 phi(z) of every checkpoint for a block of targets (k x columns each), one block
-of scores (rows x columns), and of one checkpoint at a time its kernel or a block of its features. Where there are too
-many targets to hold at once, the features are read once for each block of them.
+What is held: (Phi^T W Phi + ridge I)^-1 phi(z) of every checkpoint for a block of targets (k x columns each), two
+blocks of scores (rows x columns), and of one checkpoint at a time its kernel, or in each thread one block of its
+features. Where there are too many targets to hold at once, the features are read once for each block of them.
 """
 
+import contextlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,6 +20,9 @@ from torch import Tensor
 from trakflow.features import FeatureSet
 from trakflow.kernel import Kernel
 from trakflow.progress import progress
+
+# Larger blocks of scores would gain nothing: they leave the processor's cache before they are looked at.
+SCORES_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def score_blocks(
         n: Number of training examples.
         m: Number of targets.
         k: Number of features.
-        memory_bytes: Bound on the block of scores, and again on what is held of all checkpoints for its targets.
+        memory_bytes: Bound on two blocks of scores, and again on what is held of all checkpoints for its targets.
 
     Yields:
         Scores (float32) on their absolute scale; positive means that the example raises the output. The block's memory
@@ -85,16 +91,52 @@ def _score_rows(
     solved: Sequence[Solved], n: int, memory_bytes: int
 ) -> Iterator[tuple[int, Float32[np.ndarray, "rows columns"]]]:
     columns = solved[0].columns.shape[1]
-    ranges = list(_row_ranges(n, max(1, memory_bytes // (4 * columns)), solved[0].features.starts))
-    memory = torch.empty(max(last - first for first, last in ranges), columns)
-    for first, last in progress(ranges, "score"):
-        scores = memory[: last - first].zero_()
-        gradients = np.zeros(last - first, dtype=np.float64)
-        for checkpoint in solved:
-            for start, features in checkpoint.features.phi(first, last):
-                scores[start - first : start - first + len(features)].addmm_(features, checkpoint.columns)
-            gradients += checkpoint.features.loss_gradients(first, last) / len(solved)
-        yield first, scores.mul_(torch.from_numpy(gradients).float()[:, None]).numpy()
+    most = max(1, min(memory_bytes // 2, SCORES_BYTES) // (4 * columns))
+    ranges = list(_row_ranges(n, most, solved[0].features.starts))
+    memory = torch.empty(2, max(last - first for first, last in ranges), columns)
+    with _workers() as (pool, count):
+
+        def begin(number: int) -> list[Future[None]]:
+            first, last = ranges[number]
+            scores = memory[number % 2, : last - first]
+            edges = [part * len(scores) // count for part in range(count + 1)]
+            return [pool.submit(_fill, scores[start:stop], solved, first + start) for start, stop in pairwise(edges)]
+
+        # The next block is made while the caller looks at this one.
+        waiting = begin(0)
+        for number, (first, last) in enumerate(progress(ranges, "score")):
+            for part in waiting:
+                part.result()
+            waiting = begin(number + 1) if number + 1 < len(ranges) else []
+            yield first, memory[number % 2, : last - first].numpy()
+
+
+@contextlib.contextmanager
+def _workers() -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Yield threads that each compute alone, as many as torch would use for one product.
+
+    Reading, verifying and converting so run beside products and not between them, no product waits for the slowest
+    thread, and scores do not depend on the number of threads.
+    """
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            yield pool, count
+    finally:
+        torch.set_num_threads(count)
+
+
+def _fill(scores: Tensor, solved: Sequence[Solved], first: int) -> None:
+    """Compute the scores of some rows, of which the first is given, in place."""
+    last = first + len(scores)
+    scores.zero_()
+    gradients = np.zeros(len(scores), dtype=np.float64)
+    for checkpoint in solved:
+        for start, features in checkpoint.features.phi(first, last):
+            scores[start - first : start - first + len(features)].addmm_(features, checkpoint.columns)
+        gradients += checkpoint.features.loss_gradients(first, last) / len(solved)
+    scores.mul_(torch.from_numpy(gradients).float()[:, None])
 
 
 def _row_ranges(n: int, most: int, starts: Sequence[int]) -> Iterator[tuple[int, int]]:

@@ -29,7 +29,7 @@ from safetensors.numpy import save_file
 from trakflow.errors import StoreError
 
 # Small enough that a block is still in the processor's cache when it is used after it was verified.
-BLOCK_BYTES = 1 << 22
+BLOCK_BYTES = 1 << 20
 METADATA = "trakflow"
 CHECKSUM = "xxh3_128"
 # What safetensors calls the types that numpy has.

@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 # Scores that are compared at a time, which bounds what is sorted at a time.
-COMPARED = 1 << 20
-DIRECTIONS = ("harmful", "helpful")
+COMPARED = 1 << 18
+SIGNS = {"harmful": -1, "helpful": 1}
 
 
 class _Best:
-    """The largest values of each column so far, in flat arrays sorted by column, then rank."""
+    """The best values of each column so far, in flat arrays sorted by column, then rank.
 
-    def __init__(self, count: int, columns: int):
+    Values are kept times `sign`, so that the best is the largest.
+    """
+
+    def __init__(self, count: int, columns: int, sign: int):
         self.count = count
+        self.sign = sign
         self.column, self.row = np.zeros((2, 0), dtype=np.int64)
         self.value = np.zeros(0, dtype=np.float32)
         # What a row must exceed to enter: equal values belong to the row that came before.
@@ -31,20 +35,24 @@ class _Best:
 
     def add(self, first: int, values: Float32[np.ndarray, "rows columns"]) -> None:
         # Not `values > bar`: a NaN passes and is sorted last, so that a column of them does not come out short.
-        beaten = ~(values <= self.bar) if self.full else np.ones(values.shape, dtype=bool)
-        flat = np.flatnonzero(beaten)
-        if not len(flat):
+        best = values.max(axis=0) if self.sign > 0 else -values.min(axis=0)
+        columns = np.flatnonzero(~(best <= self.bar)) if self.full else np.arange(values.shape[1])
+        if not len(columns):
             return
-        row, column = np.divmod(flat, values.shape[1])
-        column, row = np.concatenate([self.column, column]), np.concatenate([self.row, row + first])
-        value = np.concatenate([self.value, values.reshape(-1)[flat]])
+        values = self.sign * values[:, columns]
+        beaten = ~(values <= self.bar[columns]) if self.full else np.ones(values.shape, dtype=bool)
+        row, column = np.nonzero(beaten)
+        self._merge(columns[column], row + first, values[beaten])
+
+    def _merge(self, column: np.ndarray, row: np.ndarray, value: np.ndarray) -> None:
+        column, row = np.concatenate([self.column, column]), np.concatenate([self.row, row])
+        value = np.concatenate([self.value, value])
         order = np.lexsort((row, -value, column))
-        ranks = self.ranks(column[order])
-        order = order[ranks < self.count]
+        order = order[self.ranks(column[order]) < self.count]
         self.column, self.row, self.value = column[order], row[order], value[order]
-        last = np.cumsum(np.bincount(self.column, minlength=len(self.bar))) - 1
         self.full = len(order) == self.count * len(self.bar)
-        self.bar = self.value[last] if self.full else self.bar
+        if self.full:
+            self.bar = self.value[self.count - 1 :: self.count]
 
     @staticmethod
     def ranks(column: Int[np.ndarray, " kept"]) -> Int[np.ndarray, " kept"]:
@@ -72,12 +80,11 @@ class TopExamples:
             scores: The block.
         """
         columns = scores.shape[1]
-        for direction in DIRECTIONS:
-            best = self._best.setdefault((first_target, direction), _Best(self.count, columns))
+        for direction, sign in SIGNS.items():
+            best = self._best.setdefault((first_target, direction), _Best(self.count, columns, sign))
             start, rows = 0, self.count
             while start < len(scores):
-                part = scores[start : start + rows]
-                best.add(first_row + start, part if direction == "helpful" else -part)
+                best.add(first_row + start, scores[start : start + rows])
                 # The first few rows set a bar that spares most of the others being sorted.
                 start, rows = start + rows, max(1, min(2 * rows, COMPARED // columns))
 
@@ -110,6 +117,6 @@ class TopExamples:
                 "direction": direction,
                 "rank": best.ranks(best.column) + 1,
                 "train_index": best.row,
-                "score": best.value if direction == "helpful" else -best.value,
+                "score": best.sign * best.value,
             }
         )

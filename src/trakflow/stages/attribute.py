@@ -181,7 +181,7 @@ def score(config: Config, layout: Layout) -> None:
     ridge = read_json(layout.ridge(count))
     loaders = [partial(load_parts, config, layout, number, (ridge["value"], ridge["unit"])) for number in range(count)]
     n, m = config.data.train_size, config.data.target_count
-    # An eighth for the block of scores and one for the targets' part of all checkpoints; the rest is for one kernel.
+    # An eighth for blocks of scores and one for the targets' part of all checkpoints; the rest is for one kernel.
     share = config.runtime.memory_mb * 2**20 // 8
     blocks = score_blocks(loaders, n, m, features_of(config, layout, 0).k, share)
     top = TopExamples(config.scores.topk)
