@@ -11,7 +11,7 @@ from trakflow.config.schema import Config
 from trakflow.evaluation.lds import lds, predicted_outputs
 from trakflow.layout import Layout
 from trakflow.scoring import score_blocks
-from trakflow.stages.attribute import load_parts
+from trakflow.stages.attribute import features_of, load_parts
 from trakflow.stages.evaluate import evaluation_data
 from trakflow.store import atomic_path, read_json
 
@@ -22,7 +22,9 @@ def lds_at(config: Config, layout: Layout, ridge: float, masks: np.ndarray, actu
         partial(load_parts, config, layout, number, (ridge, "relative")) for number in range(config.checkpoints.total)
     ]
     size, targets = config.data.train_size, config.data.target_count
-    ((_, scores),) = score_blocks(loaders, size, targets, 4 * size * targets)
+    scores = np.empty((size, targets), dtype=np.float32)
+    for row, target, block in score_blocks(loaders, size, targets, features_of(config, layout, 0).k, 2**28):
+        scores[row : row + block.shape[0], target : target + block.shape[1]] = block
     return lds(predicted_outputs(scores, masks), actual)
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from trakflow import store
 from trakflow.errors import StoreError
 from trakflow.features import FeatureSet
 
@@ -18,7 +19,8 @@ def test_shards_in_any_order_are_the_whole(write_features, cuts, weighted):
     paths = write_features(features, gradients, curvatures, cuts)
     found = FeatureSet(paths[::-1], weighted)
     assert (found.n, found.k) == (10, 3)
-    starts, rows, weights = zip(*found.rows(), strict=True)
+    kept = [(start, rows.clone(), own) for start, rows, own in found.rows()]
+    starts, rows, weights = zip(*kept, strict=True)
     assert list(starts) == [0, *cuts]
     np.testing.assert_array_equal(np.concatenate(rows), features)
     if weighted:
@@ -30,10 +32,10 @@ def test_shards_in_any_order_are_the_whole(write_features, cuts, weighted):
 
 
 def test_rows_of_large_shards_come_in_blocks_with_their_own_weights(write_features):
-    n, k = 3000, 4000
+    n, k = 200, 4000
     features = np.broadcast_to(np.arange(n, dtype=np.float32)[:, None], (n, k)).copy()
     weights = np.arange(n, dtype=np.float32)
-    found = FeatureSet(write_features(features, weights, weights, (1400,)), True)
+    found = FeatureSet(write_features(features, weights, weights, (90,)), True)
     starts = []
     for start, rows, own in found.rows():
         starts.append(start)
@@ -41,6 +43,20 @@ def test_rows_of_large_shards_come_in_blocks_with_their_own_weights(write_featur
         np.testing.assert_array_equal(rows[:, 0], expected)
         np.testing.assert_array_equal(own, expected)
     assert len(starts) == 4
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+@pytest.mark.parametrize(("first", "last"), [(0, 30), (0, 1), (29, 30), (3, 4), (6, 21), (7, 20), (11, 13), (12, 30)])
+def test_a_range_of_rows_is_cut_out_of_the_blocks_that_hold_it(write_features, monkeypatch, dtype, first, last):
+    monkeypatch.setattr(store, "BLOCK_BYTES", 50)
+    features, gradients, _ = arrays(30, 5)
+    features = features.astype(dtype)
+    found = FeatureSet(write_features(features, gradients, cuts=(7, 20)), False)
+    starts, rows = zip(*((start, rows.clone()) for start, rows in found.phi(first, last)), strict=True)
+    np.testing.assert_array_equal(np.concatenate(rows), features[first:last].astype(np.float32))
+    assert list(starts) == np.cumsum([first, *map(len, rows[:-1])]).tolist()
+    np.testing.assert_array_equal(found.loss_gradients(first, last), gradients[first:last])
+    assert [start for start in found.starts if start in (0, 7, 20)] == [0, 7, 20]
 
 
 def test_half_precision_is_read_as_float32(write_features):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from trakflow import kernel
 from trakflow.errors import NumericalError
 from trakflow.kernel import BilinearCurve, factorize, gram, outer_gram
 
@@ -17,7 +18,7 @@ def problem(n, k, weighted):
     random = np.random.default_rng(0)
     features = random.standard_normal((n, k)).astype(np.float32)
     weights = random.uniform(0, 0.25, n).astype(np.float32) if weighted else None
-    edges = [0, 2, 3, min(n, 8), n]
+    edges = [0, 2, 3, min(n, 8), *range(20, n, 30), n]
 
     def stream():
         for start, stop in itertools.pairwise(edges):
@@ -40,6 +41,18 @@ def test_gram_matrices_equal_dense_products(n, k, weighted):
     np.testing.assert_allclose(gram(stream(), k).numpy(), dense, rtol=1e-12, atol=1e-12)
     scaled = np.sqrt(w)[:, None] * rows
     np.testing.assert_allclose(outer_gram(stream, n).numpy(), scaled @ scaled.T, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("n", "k"), [(300, 130), (130, 300)])
+@weighting
+def test_gram_matrices_of_several_panels_equal_dense_products(monkeypatch, n, k, weighted):
+    for name, value in (("ROWS", 64), ("COLUMNS", 50), ("PANEL_BYTES", 8 * k * 20)):
+        monkeypatch.setattr(kernel, name, value)
+    stream, rows, w, dense = problem(n, k, weighted)
+    scaled = np.sqrt(w)[:, None] * rows
+    for found, expected in ((gram(stream(), k), dense), (outer_gram(stream, n), scaled @ scaled.T)):
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-12, atol=1e-11)
+    assert torch.equal(gram(stream(), k), gram(stream(), k).T)
 
 
 @shapes
@@ -85,9 +98,9 @@ def test_the_bilinear_curve_equals_dense_solves_at_every_ridge(n, k, weighted):
 @weighting
 def test_a_relative_ridge_is_in_units_of_the_mean_diagonal(n, k, weighted):
     stream, _, _, dense = problem(n, k, weighted)
-    kernel = kernel_of(stream, n, k)
-    assert kernel.ridge(3.0, "relative") == pytest.approx(3 * np.trace(dense) / min(n, k))
-    assert kernel.ridge(3.0, "absolute") == 3.0
+    found = kernel_of(stream, n, k)
+    assert found.ridge(3.0, "relative") == pytest.approx(3 * np.trace(dense) / min(n, k))
+    assert found.ridge(3.0, "absolute") == 3.0
 
 
 def test_no_ridge_with_more_features_than_examples_is_refused():

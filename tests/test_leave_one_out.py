@@ -64,7 +64,8 @@ def scores_of(convex, write_features, ridge, weighted):
     features = FeatureSet(write_features(*(column[:N].numpy() for column in columns), cuts=(50,)), weighted)
     kernel = factorize(gram(features.rows(), features.k), "features")
     parts = CheckpointParts(features, kernel, found.features[N:], ridge)
-    return np.concatenate([block for _, block in score_blocks([lambda: parts], N, M, 1 << 20)], axis=1)
+    ((_, _, scores),) = score_blocks([lambda: parts], N, M, features.k, 1 << 20)
+    return scores
 
 
 def correlations(scores, effects):

@@ -1,3 +1,6 @@
+import weakref
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -48,8 +51,20 @@ def brute_force(dense, masks, outputs, relative):
 
 
 @pytest.mark.parametrize("k", [8, 24, 60])
-def test_equal_to_scoring_each_checkpoint_densely_by_the_others(write_features, k):
+def test_equal_to_scoring_each_checkpoint_densely_by_the_others_with_one_in_memory(write_features, k):
     loaders, masks, gradients, outputs, dense = problem(write_features, k)
+    made = []
+
+    def alone(load):
+        def call():
+            assert all(parts() is None for parts in made)
+            parts = replace(load())
+            made.append(weakref.ref(parts))
+            return parts
+
+        return call
+
+    loaders = [alone(load) for load in loaders]
     found = self_lds_by_target(loaders, masks, gradients, outputs, RIDGES)
     expected = np.array([brute_force(dense, masks, outputs, ridge) for ridge in RIDGES])
     np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -49,7 +49,7 @@ def everything(path):
     file = ArrayFile(path)
     read = {name: file.read(name) for name in file.names}
     for name, array in read.items():
-        parts = [block for _, block in file.blocks(name)]
+        parts = [block.copy() for _, block in file.blocks(name)]
         assert same(np.concatenate(parts) if parts else array, array)
     return file.provenance, read
 
@@ -75,24 +75,66 @@ def test_equal_contents_give_equal_bytes(tmp_path):
 
 
 def test_large_arrays_are_read_in_blocks_that_tile_the_rows(tmp_path):
-    large = np.random.default_rng(0).integers(0, 256, (41_000, 1000), dtype=np.uint8)
+    large = np.random.default_rng(0).integers(0, 256, (2_500, 1000), dtype=np.uint8)
     write_arrays(tmp_path / "a.safetensors", {"large": large}, {})
-    starts, blocks = zip(*ArrayFile(tmp_path / "a.safetensors").blocks("large"), strict=True)
+    file = ArrayFile(tmp_path / "a.safetensors")
+    starts, blocks = zip(*((start, block.copy()) for start, block in file.blocks("large")), strict=True)
     assert len(blocks) == 3
-    assert list(starts) == np.cumsum([0, *map(len, blocks[:-1])]).tolist()
+    assert list(starts) == list(file.starts("large")) == np.cumsum([0, *map(len, blocks[:-1])]).tolist()
     assert same(np.concatenate(blocks), large)
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "expected"),
+    [(0, None, [0, 1048, 2096]), (1047, 1048, [0]), (1048, 1049, [1048]), (1047, 2097, [0, 1048, 2096]), (2096, 1, [])],
+)
+def test_a_range_of_rows_reads_only_the_blocks_that_hold_it(tmp_path, first, last, expected):
+    path = tmp_path / "a.safetensors"
+    write_arrays(path, {"large": np.zeros((2_500, 1000), dtype=np.uint8)}, {})
+    assert [start for start, _ in ArrayFile(path).blocks("large", first, last)] == expected
+
+
+def test_a_file_that_is_not_being_read_is_not_open(tmp_path):
+    for number in range(3):
+        write_arrays(tmp_path / str(number), arrays(), {})
+    before = set(os.listdir("/dev/fd"))
+    files = [ArrayFile(tmp_path / str(number)) for number in range(3)]
+    assert same(files[0].read("half"), arrays()["half"])
+    assert set(os.listdir("/dev/fd")) == before
+
+
+def test_a_file_that_was_cut_or_removed_after_it_was_opened_is_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    write_arrays(path, {"x": np.arange(1000.0)}, {})
+    file = ArrayFile(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(StoreError, match=r"a\.safetensors: rows 0 to 999 of 'x'.*checksum"):
+        file.read("x")
+    path.unlink()
+    with pytest.raises(StoreError, match=r"a\.safetensors cannot be read"):
+        file.read("x")
+
+
+def test_a_file_with_the_checksums_of_an_older_version_is_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    facts = json.dumps({"provenance": {}, "checksums": {"x": {"rows": 3, "sha256": ["0"]}}})
+    sealed = json.dumps({"facts": facts, "sha256": hashlib.sha256(facts.encode()).hexdigest()})
+    save_file({"x": np.ones(3)}, tmp_path / "a.safetensors", metadata={"trakflow": sealed})
+    with pytest.raises(StoreError, match=r"older version.*Delete it and run the same command again"):
+        ArrayFile(tmp_path / "a.safetensors")
+
+
 def test_a_damaged_block_is_found_when_it_is_reached(tmp_path):
-    large = np.zeros((41_000, 1000), dtype=np.uint8)
+    large = np.zeros((2_500, 1000), dtype=np.uint8)
     path = tmp_path / "a.safetensors"
     write_arrays(path, {"large": large}, {})
     with path.open("r+b") as file:
         file.seek(-1, os.SEEK_END)
         file.write(b"\1")
     blocks = ArrayFile(path).blocks("large")
-    assert [next(blocks)[0], next(blocks)[0]] == [0, 16_777]
-    with pytest.raises(StoreError, match=rf"{path}.*rows 33554 to 40999 of 'large'.*checksum"):
+    assert [next(blocks)[0], next(blocks)[0]] == [0, 1048]
+    with pytest.raises(StoreError, match=rf"{path}.*rows 2096 to 2499 of 'large'.*checksum"):
         next(blocks)
 
 
@@ -170,19 +212,23 @@ def test_agreement_names_both_files_the_key_and_both_values(tmp_path):
 
 def test_numpy_file_appears_only_when_all_is_written(tmp_path):
     path = tmp_path / "a.npy"
-    with numpy_file(path, (3, 2), np.float32) as array:
-        array[:] = np.arange(6).reshape(3, 2)
+    expected = np.arange(12, dtype=np.float32).reshape(4, 3)
+    with numpy_file(path, (4, 3), np.float32) as write:
+        write(0, 0, expected[:3, :2])
+        write(3, 0, expected[3:])
+        write(0, 2, expected[:3, 2:])
         assert not path.exists()
-    assert same(np.load(path), np.arange(6, dtype=np.float32).reshape(3, 2))
+    assert same(np.load(path), expected)
 
     def fail():
-        with numpy_file(path, (3, 2), np.float32) as array:
-            array[:] = 7
+        with numpy_file(path, (4, 3), np.float32) as write:
+            write(0, 0, np.full((4, 3), 7, dtype=np.float32))
             raise RuntimeError("in the middle")
 
     with pytest.raises(RuntimeError, match="in the middle"):
         fail()
-    assert np.load(path)[2, 1] == 5
+    assert np.load(path)[2, 1] == 7
+    assert np.load(path)[2, 2] == 8
     assert os.listdir(tmp_path) == ["a.npy"]
 
 
@@ -257,8 +303,8 @@ OVERWRITE = """
     from trakflow.store import numpy_file, write_arrays, write_json, write_numpy
 
     def by_parts(path):
-        with numpy_file(path, (1 << 20,), np.float32) as array:
-            array[:] = 1
+        with numpy_file(path, (1 << 20,), np.float32) as write:
+            write(0, 0, np.ones(1 << 20, dtype=np.float32))
 
     folder, found = sys.argv[1], []
     path = os.path.join(folder, "old.npy")

@@ -1,11 +1,12 @@
 """The features of one checkpoint, over all its shards: read in verified blocks, never held whole."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float32
+from torch import Tensor
 
 from trakflow.errors import StoreError
 from trakflow.kernel import Rows
@@ -68,15 +69,58 @@ class FeatureSet:
         """Time that featurizing took, over all shards."""
         return float(sum(file.provenance["seconds"] for file in self.files))
 
-    def loss_gradients(self) -> Float32[np.ndarray, " n"]:
-        """Q of every training example."""
-        return np.concatenate([file.read("loss_gradients") for file in self.files])
+    @property
+    def starts(self) -> list[int]:
+        """First examples of the blocks in which Phi is read, ascending."""
+        return [file.provenance["start"] + start for file in self.files for start in file.starts("features")]
+
+    def loss_gradients(self, first: int = 0, last: int | None = None) -> Float32[np.ndarray, " rows"]:
+        """Q of the training examples [first, last), by default of all."""
+        last = self.n if last is None else last
+        found = np.empty(last - first, np.float32)
+        for file in self.files:
+            for start, block in self._blocks(file, "loss_gradients", first, last):
+                found[start - first : start - first + len(block)] = block
+        return found
+
+    def phi(self, first: int = 0, last: int | None = None) -> Iterator[tuple[int, Float32[Tensor, "rows k"]]]:
+        """Yield (first row, Phi rows) of the training examples [first, last) in order.
+
+        The rows' memory is used again for the next ones: copy what is to be kept.
+        """
+        for file in self.files:
+            yield from self._phi(file, first, self.n if last is None else last)
 
     def rows(self) -> Rows:
-        """Yield (first row, Phi rows as float32, W rows or None) in order."""
+        """Yield (first row, Phi rows as float32, W rows or None) in order; memory is used again as by `phi`."""
         for file in self.files:
-            weights = file.read("curvatures") if self.weighted else None
-            for start, block in file.blocks("features"):
-                features = torch.from_numpy(np.asarray(block)).float()
-                own = None if weights is None else torch.from_numpy(weights[start : start + len(block)])
-                yield file.provenance["start"] + start, features, own
+            yield from self.rows_of(file)
+
+    def rows_of(self, file: ArrayFile) -> Rows:
+        """Yield what `rows` does, of one of the shards."""
+        weights = torch.from_numpy(file.read("curvatures")) if self.weighted else None
+        begin = file.provenance["start"]
+        for start, features in self._phi(file, 0, self.n):
+            own = None if weights is None else weights[start - begin : start - begin + len(features)]
+            yield start, features, own
+
+    def _phi(self, file: ArrayFile, first: int, last: int) -> Iterator[tuple[int, Tensor]]:
+        # Fresh memory for every block would cost more than all else: the system clears each page of it first.
+        buffer = torch.empty(0, self.k)
+        for start, block in self._blocks(file, "features", first, last):
+            stored = torch.from_numpy(block)
+            if stored.dtype == torch.float32:
+                yield start, stored
+                continue
+            if len(buffer) < len(stored):
+                buffer = torch.empty(len(stored), self.k)
+            yield start, buffer[: len(stored)].copy_(stored)
+
+    def _blocks(self, file: ArrayFile, name: str, first: int, last: int) -> Iterator[tuple[int, np.ndarray]]:
+        """Yield (first row, rows) of one array of one shard, as far as they lie in [first, last)."""
+        begin, end = file.provenance["start"], file.provenance["stop"]
+        if end <= first or begin >= last:
+            return
+        for start, block in file.blocks(name, max(first - begin, 0), last - begin):
+            left, right = max(first - begin - start, 0), min(last - begin - start, len(block))
+            yield begin + start + left, block[left:right]

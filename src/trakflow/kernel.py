@@ -20,32 +20,58 @@ from torch import Tensor
 from trakflow.errors import NumericalError
 from trakflow.progress import progress
 
-# Yields (first row, Phi rows, W rows) over all n rows in order, as often as it is called.
+# Yields (first row, Phi rows, W rows) over all n rows in order, as often as it is called. What was yielded may be
+# overwritten when the next is asked for.
 Rows = Iterator[tuple[int, Float[Tensor, "rows k"], Float[Tensor, " rows"] | None]]
 Stream = Callable[[], Rows]
 
 
+# Rows of Phi that are converted to float64 at a time, and columns of a panel of the Gram matrix.
+ROWS = 1024
+COLUMNS = 256
+# Bound on the rows that outer_gram holds while it passes over the features once.
+PANEL_BYTES = 1 << 27
+
+
 def gram(stream: Rows | Iterable, k: int) -> Float64[Tensor, "k k"]:
-    """Accumulate Phi^T W Phi in float64."""
+    """Accumulate Phi^T W Phi in float64: the lower triangle, panel by panel, mirrored at the end."""
     total = torch.zeros(k, k, dtype=torch.float64)
     for _, features, weights in stream:
-        rows = features.double()
-        total.addmm_((rows if weights is None else rows * weights.double()[:, None]).T, rows)
-    return total
+        for start in range(0, len(features), ROWS):
+            rows = features[start : start + ROWS].double()
+            weighted = rows if weights is None else rows * weights[start : start + ROWS].double()[:, None]
+            for column in range(0, k, COLUMNS):
+                last = min(column + COLUMNS, k)
+                total[column:last, :last].addmm_(weighted[:, column:last].T, rows[:, :last])
+    return total.tril_().add_(total.tril(-1).T)
 
 
 def outer_gram(stream: Stream, n: int) -> Float64[Tensor, "n n"]:
-    """Compute W^(1/2) Phi Phi^T W^(1/2) in float64, a pair of row blocks at a time."""
+    """Compute W^(1/2) Phi Phi^T W^(1/2) in float64, a panel of rows against all rows up to it at a time."""
     total = torch.zeros(n, n, dtype=torch.float64)
-    for first, left, left_weights in progress(stream(), "Gram matrix"):
-        scaled = _weighted(left, left_weights)
-        for second, right, right_weights in stream():
-            if second > first:  # blocks come in order, and the matrix is symmetric
+    for first, panel in progress(_panels(stream()), "Gram matrix"):
+        for second, right, weights in stream():
+            if second >= first + len(panel):  # blocks come in order, and the matrix is symmetric
                 break
-            block = scaled @ _weighted(right, right_weights).T
-            total[first : first + len(left), second : second + len(right)] = block
-            total[second : second + len(right), first : first + len(left)] = block.T
+            block = panel @ _weighted(right, weights).T
+            total[first : first + len(panel), second : second + len(right)] = block
+            total[second : second + len(right), first : first + len(panel)] = block.T
     return total
+
+
+def _panels(rows: Rows) -> Iterator[tuple[int, Tensor]]:
+    """Yield (first row, W^(1/2) Phi of about PANEL_BYTES of rows in float64): fewer passes than block by block."""
+    first, size = 0, 0
+    held: list[Tensor] = []
+    for start, features, weights in rows:
+        own = _weighted(features, weights)
+        if held and size + own.nbytes > PANEL_BYTES:
+            yield first, torch.cat(held)
+            first, held, size = start, [], 0
+        held.append(own)
+        size += own.nbytes
+    if held:
+        yield first, torch.cat(held)
 
 
 def _weighted(features: Tensor, weights: Tensor | None) -> Tensor:

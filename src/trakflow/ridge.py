@@ -40,22 +40,39 @@ def self_lds_by_target(
     """
     count, targets = outputs.shape
     predictions = np.zeros((len(relative_ridges), count, targets))
-    # Row c: Q averaged over the checkpoints other than c, on S_c and zero elsewhere.
-    others = (loss_gradients.sum(axis=0, dtype=np.float64) - loss_gradients) / (count - 1)
-    sums = torch.from_numpy(np.where(masks, others, 0.0)).T
+    total = loss_gradients.sum(axis=0, dtype=np.float64)
+
+    def sums(rows: slice) -> Float64[Tensor, "rows c"]:
+        # Column c: Q averaged over the checkpoints other than c, on S_c and zero elsewhere.
+        others = (total[rows] - loss_gradients[:, rows]) / (count - 1)
+        return torch.from_numpy(np.where(masks[:, rows], others, 0.0)).T
+
     for own, load in enumerate(progress(checkpoints, "self-LDS")):
-        parts = load()
-        left = _weighted_sums(parts.features, sums)
-        left[:, own] = 0
-        curve = BilinearCurve.of(parts.kernel, left, parts.target_features.double().T, parts.features.rows)
-        for number, ridge in enumerate(relative_ridges):
-            predictions[number] += curve.at(parts.kernel.ridge(ridge, "relative")).numpy() / (count - 1)
+        predictions += _predictions(load(), own, sums, (count, targets), relative_ridges)
     return np.stack([rank_correlations(prediction, outputs) for prediction in predictions])
 
 
-def _weighted_sums(features: FeatureSet, sums: Float64[Tensor, "n c"]) -> Float64[Tensor, "k c"]:
-    """Phi^T times the columns, streamed."""
-    total = torch.zeros(features.k, sums.shape[1], dtype=torch.float64)
-    for start, rows, _ in features.rows():
-        total.addmm_(rows.double().T, sums[start : start + len(rows)])
+# A function of its own, so that nothing of one checkpoint is left when the next is loaded.
+def _predictions(
+    parts: CheckpointParts,
+    own: int,
+    sums: Callable[[slice], Tensor],
+    shape: tuple[int, int],
+    relative_ridges: Sequence[float],
+) -> Float64[np.ndarray, "ridges c m"]:
+    """What one checkpoint adds to the predictions of all others, at each ridge."""
+    left = _weighted_sums(parts.features, sums, shape[0])
+    left[:, own] = 0
+    curve = BilinearCurve.of(parts.kernel, left, parts.target_features.double().T, parts.features.rows)
+    found = np.empty((len(relative_ridges), *shape))
+    for number, ridge in enumerate(relative_ridges):
+        found[number] = curve.at(parts.kernel.ridge(ridge, "relative")).numpy() / (shape[0] - 1)
+    return found
+
+
+def _weighted_sums(features: FeatureSet, sums: Callable[[slice], Tensor], count: int) -> Float64[Tensor, "k c"]:
+    """Phi^T times `count` columns that are given for a slice of rows at a time, streamed."""
+    total = torch.zeros(features.k, count, dtype=torch.float64)
+    for start, rows in features.phi():
+        total.addmm_(rows.double().T, sums(slice(start, start + len(rows))))
     return total

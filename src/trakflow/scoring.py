@@ -1,7 +1,16 @@
-"""Scores: mean(Q) times mean(Phi (Phi^T W Phi + ridge I)^-1 phi(z)), streamed over rows (paper, equation 17)."""
+"""Scores: mean(Q) times mean(Phi (Phi^T W Phi + ridge I)^-1 phi(z)), streamed over rows (paper, equation 17).
 
+What is held: (Phi^T W Phi + ridge I)^-1 phi(z) of every checkpoint for a block of targets (k x columns each), two
+blocks of scores (rows x columns), and of one checkpoint at a time its kernel, or in each thread one block of its
+features. Where there are too many targets to hold at once, the features are read once for each block of them.
+"""
+
+import contextlib
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -11,6 +20,9 @@ from torch import Tensor
 from trakflow.features import FeatureSet
 from trakflow.kernel import Kernel
 from trakflow.progress import progress
+
+# Larger blocks of scores would gain nothing: they leave the processor's cache before they are looked at.
+SCORES_BYTES = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -27,37 +39,112 @@ class CheckpointParts:
 Loader = Callable[[], CheckpointParts]
 
 
+@dataclass(frozen=True)
+class Solved:
+    """What is kept of a checkpoint while rows are scored: where its features are, and what to multiply them with."""
+
+    features: FeatureSet
+    columns: Float32[Tensor, "k columns"]
+
+
 def score_blocks(
-    checkpoints: Sequence[Loader], n: int, m: int, memory_bytes: int
-) -> Iterator[tuple[int, Float32[np.ndarray, "n columns"]]]:
-    """Yield ``(first target, scores of a block of targets)``.
+    checkpoints: Sequence[Loader], n: int, m: int, k: int, memory_bytes: int
+) -> Iterator[tuple[int, int, Float32[np.ndarray, "rows columns"]]]:
+    """Yield ``(first row, first target, scores)`` block by block: for each block of targets, rows in ascending order.
 
     Args:
-        checkpoints: One loader a checkpoint, called once a block.
+        checkpoints: One loader a checkpoint, called once a block of targets.
         n: Number of training examples.
         m: Number of targets.
-        memory_bytes: Bound on a block of scores; the features are streamed.
+        k: Number of features.
+        memory_bytes: Bound on two blocks of scores, and again on what is held of all checkpoints for its targets.
 
     Yields:
-        Scores (n x columns, float32) on their absolute scale; positive means that the example raises the output.
+        Scores (float32) on their absolute scale; positive means that the example raises the output. The block's memory
+        is used again for the next one: copy what is to be kept.
 
     Raises:
         NumericalError: A checkpoint's system has no unique solution.
+        StoreError: A block of features is not what was written; no block that it would enter has been yielded.
     """
-    columns = max(1, min(m, memory_bytes // (4 * n)))
+    columns = _columns(len(checkpoints), m, k, memory_bytes)
     for first in range(0, m, columns):
-        last = min(first + columns, m)
-        kernel_mean = torch.zeros(n, last - first)
-        gradient_mean = np.zeros(n, dtype=np.float64)
-        for load in progress(checkpoints, "score"):
-            parts = load()
-            _add_kernel_products(kernel_mean, parts, slice(first, last), 1 / len(checkpoints))
-            gradient_mean += parts.features.loss_gradients() / len(checkpoints)
-        yield first, (torch.from_numpy(gradient_mean.astype(np.float32))[:, None] * kernel_mean).numpy()
+        targets = slice(first, min(first + columns, m))
+        solved = [_solve(load, targets, 1 / len(checkpoints)) for load in progress(checkpoints, "solve")]
+        for row, scores in _score_rows(solved, n, memory_bytes):
+            yield row, first, scores
 
 
-def _add_kernel_products(total: Tensor, parts: CheckpointParts, targets: slice, share: float) -> None:
+def _columns(checkpoints: int, m: int, k: int, memory_bytes: int) -> int:
+    # Each checkpoint leaves float32; the one that is solved needs about three such arrays in float64.
+    return max(1, min(m, memory_bytes // (4 * k * (checkpoints + 6))))
+
+
+def _solve(load: Loader, targets: slice, share: float) -> Solved:
+    parts = load()
     columns = parts.target_features[targets].double().T
-    solved = (parts.kernel.solve(columns, parts.ridge, parts.features.rows) * share).float()
-    for start, features, _ in parts.features.rows():
-        total[start : start + len(features)].addmm_(features, solved)
+    solved = parts.kernel.solve(columns, parts.ridge, parts.features.rows)
+    return Solved(parts.features, solved.mul_(share).float())
+
+
+def _score_rows(
+    solved: Sequence[Solved], n: int, memory_bytes: int
+) -> Iterator[tuple[int, Float32[np.ndarray, "rows columns"]]]:
+    columns = solved[0].columns.shape[1]
+    most = max(1, min(memory_bytes // 2, SCORES_BYTES) // (4 * columns))
+    ranges = list(_row_ranges(n, most, solved[0].features.starts))
+    memory = torch.empty(2, max(last - first for first, last in ranges), columns)
+    with _workers() as (pool, count):
+
+        def begin(number: int) -> list[Future[None]]:
+            first, last = ranges[number]
+            scores = memory[number % 2, : last - first]
+            edges = [part * len(scores) // count for part in range(count + 1)]
+            return [pool.submit(_fill, scores[start:stop], solved, first + start) for start, stop in pairwise(edges)]
+
+        # The next block is made while the caller looks at this one.
+        waiting = begin(0)
+        for number, (first, last) in enumerate(progress(ranges, "score")):
+            for part in waiting:
+                part.result()
+            waiting = begin(number + 1) if number + 1 < len(ranges) else []
+            yield first, memory[number % 2, : last - first].numpy()
+
+
+@contextlib.contextmanager
+def _workers() -> Iterator[tuple[ThreadPoolExecutor, int]]:
+    """Yield threads that each compute alone, as many as torch would use for one product.
+
+    Reading, verifying and converting so run beside products and not between them, no product waits for the slowest
+    thread, and scores do not depend on the number of threads.
+    """
+    count = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(count) as pool:
+            yield pool, count
+    finally:
+        torch.set_num_threads(count)
+
+
+def _fill(scores: Tensor, solved: Sequence[Solved], first: int) -> None:
+    """Compute the scores of some rows, of which the first is given, in place."""
+    last = first + len(scores)
+    scores.zero_()
+    gradients = np.zeros(len(scores), dtype=np.float64)
+    for checkpoint in solved:
+        for start, features in checkpoint.features.phi(first, last):
+            scores[start - first : start - first + len(features)].addmm_(features, checkpoint.columns)
+        gradients += checkpoint.features.loss_gradients(first, last) / len(solved)
+    scores.mul_(torch.from_numpy(gradients).float()[:, None])
+
+
+def _row_ranges(n: int, most: int, starts: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Cut n rows into ranges of at most `most`, where blocks on disk begin if that can be."""
+    first = 0
+    while first < n:
+        last = min(first + most, n)
+        if last < n and (start := starts[bisect_right(starts, last) - 1]) > first:
+            last = start
+        yield first, last
+        first = last

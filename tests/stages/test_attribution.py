@@ -142,11 +142,14 @@ def test_shards_of_two_checkpoints_are_refused_by_naming_both(experiment):
 def test_a_damaged_feature_file_stops_the_stage_that_reads_it(experiment, array):
     run = experiment("solver.ridge=1").prepare().train().featurize().solve()
     path = Path(run.layout.features(1, 0))
+    for old in Path(run.layout.root, "scores").rglob("*.*"):
+        old.unlink()
     whole, values = bytearray(path.read_bytes()), load_file(path)[array].tobytes()
     whole[whole.index(values) + len(values) // 2] ^= 1
     path.write_bytes(whole)
     with pytest.raises(StoreError, match=rf"features/1/0\.safetensors: .* of '{array}' .*checksum"):
         run.run(score, count=3)
+    assert not any(path.is_file() for path in Path(run.layout.root, "scores").rglob("*"))
 
 
 def test_no_ridge_where_the_features_are_dependent_is_refused_with_the_rank(experiment, tmp_path):
@@ -193,6 +196,55 @@ def test_checkpoints_that_saw_the_same_examples_do_not_choose_a_ridge(experiment
         np.save(run.layout.checkpoint_mask(number), np.ones(60, dtype=bool))
     with pytest.raises(DataError, match=r"same examples.*solver\.ridge"):
         run.run(choose_ridge, count=3)
+
+
+@pytest.mark.parametrize("k", [16, 70])
+def test_partial_gram_matrices_are_all_that_finalize_reads(experiment, k):
+    run = experiment(f"sketch.k={k}", "shards=3").prepare().train().featurize()
+    paths = [Path(run.layout.features(0, shard)) for shard in range(3)]
+    whole = [path.read_bytes() for path in paths]
+    run.run(finalize, checkpoint=0)
+    kernel = Path(run.layout.kernel(0)).read_bytes()
+    for path, before in zip(paths, whole, strict=True):
+        values = load_file(path)["features"].tobytes()
+        path.write_bytes(before.replace(values, bytes(len(values))))
+    if k == 16:  # twenty rows a shard
+        run.run(finalize, checkpoint=0)
+        assert Path(run.layout.kernel(0)).read_bytes() == kernel
+    else:
+        with pytest.raises(StoreError, match=r"of 'features' .*checksum"):
+            run.run(finalize, checkpoint=0)
+
+
+def test_only_a_shard_without_a_gram_matrix_of_these_weights_is_read(experiment):
+    run = experiment("shards=3").prepare().train().featurize()
+    run.run(finalize, checkpoint=0)
+    expected = load_file(run.layout.kernel(0))["eigenvalues"]
+    run.configure("shards=3", "solver.weights=off").run(featurize, checkpoint=0, shard=1)
+    run.configure("shards=3")
+    path = Path(run.layout.features(0, 0))
+    values = load_file(path)["features"].tobytes()
+    path.write_bytes(path.read_bytes().replace(values, bytes(len(values))))
+    run.run(finalize, checkpoint=0)
+    np.testing.assert_allclose(load_file(run.layout.kernel(0))["eigenvalues"], expected, rtol=1e-10)
+    path = Path(run.layout.features(0, 1))
+    values = load_file(path)["features"].tobytes()
+    path.write_bytes(path.read_bytes().replace(values, bytes(len(values))))
+    with pytest.raises(StoreError, match=r"features/0/1\.safetensors: .*of 'features' .*checksum"):
+        run.run(finalize, checkpoint=0)
+
+
+@pytest.mark.parametrize("rows", [1, 7, 60])
+def test_scores_on_disk_do_not_depend_on_the_memory(experiment, monkeypatch, rows):
+    from trakflow import scoring
+
+    run = experiment("solver.ridge=1", "evaluation=none").prepare().train().featurize().solve()
+    scores, table = run.scores(), pd.read_parquet(run.layout.score_topk)
+    monkeypatch.setattr(scoring, "_columns", lambda *_: 3)
+    monkeypatch.setattr(scoring, "_row_ranges", lambda n, *_: [(r, min(r + rows, n)) for r in range(0, n, rows)])
+    run.run(score)
+    np.testing.assert_allclose(run.scores(), scores, rtol=1e-5, atol=1e-5 * np.abs(scores).max())
+    pd.testing.assert_frame_equal(pd.read_parquet(run.layout.score_topk), table)
 
 
 def test_scores_that_are_left_out_leave_no_old_ones(experiment):

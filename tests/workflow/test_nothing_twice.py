@@ -1,5 +1,6 @@
 """What a change makes run again: named exactly, by dry runs on a finished experiment."""
 
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -65,7 +66,8 @@ def test_a_new_version_of_a_stage_reruns_what_it_made(
         shutil.copytree(REPOSITORY / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
     stages = tmp_path / "src" / "trakflow" / "config" / "stages.py"
     text = stages.read_text(encoding="utf8")
-    assert '"finalize": 1,' in text
-    stages.write_text(text.replace('"finalize": 1,', '"finalize": 99,'), encoding="utf8")
+    raised, count = re.subn(r'"finalize": \d+,', '"finalize": 99,', text)
+    assert count == 1
+    stages.write_text(raised, encoding="utf8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "src"))
     assert planned(finished, overrides(TINY)) == Counter({"finalize": 3, **FROM_RIDGE})

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Integer, Shaped
 
 from trakflow.errors import DataError
 from trakflow.store import ArrayFile, write_arrays
@@ -139,9 +139,9 @@ def write_examples(path: str | Path, examples: Examples, provenance: Mapping[str
     write_arrays(path, {**examples.arrays, "ids": matrix}, provenance)
 
 
-def read_ids(file: ArrayFile) -> list[str]:
-    """Return the data set's own example ids."""
-    matrix = file.read("ids")
+def read_ids(file: ArrayFile, rows: Integer[np.ndarray, " rows"] | slice = slice(None)) -> list[str]:
+    """Return the data set's own ids of some examples, by default of all."""
+    matrix = file.read("ids")[rows]
     return [bytes(row).rstrip(b"\0").decode() for row in matrix]
 
 

@@ -1,5 +1,6 @@
 """Stages finalize, choose_ridge and score."""
 
+import contextlib
 import logging
 import platform
 import subprocess
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trakflow.config.schema import Config
 from trakflow.config.stages import VERSIONS
@@ -41,15 +43,20 @@ def finalize(config: Config, layout: Layout) -> None:
     _check_weights(features)
     if features.k > features.n:
         kernel = factorize(outer_gram(features.rows, features.n), "examples")
-    elif all(file.provenance["gram_weights"] == config.solver.weights for file in features.files):
-        kernel = factorize(
-            sum((torch.from_numpy(file.read("gram")) for file in features.files), torch.zeros(())), "features"
-        )
     else:
-        kernel = factorize(gram(features.rows(), features.k), "features")
+        kernel = factorize(_sum_of_grams(features, config.solver.weights), "features")
     arrays = {"eigenvalues": kernel.eigenvalues.numpy(), "eigenvectors": kernel.eigenvectors.numpy()}
     facts = {"side": kernel.side, "weights": config.solver.weights, "features": _identity(features)}
     write_arrays(layout.kernel(checkpoint), arrays, provenance(config, "finalize", **facts))
+
+
+def _sum_of_grams(features: FeatureSet, weights: str) -> Tensor:
+    """Add up partial Gram matrices; reads the features of those shards only that hold none for these weights."""
+    total = torch.zeros(features.k, features.k, dtype=torch.float64)
+    for file in features.files:
+        made = file.provenance["gram_weights"] == weights
+        total += torch.from_numpy(file.read("gram")) if made else gram(features.rows_of(file), features.k)
+    return total
 
 
 def _check_weights(features: FeatureSet) -> None:
@@ -176,20 +183,21 @@ def score(config: Config, layout: Layout) -> None:
     ridge = read_json(layout.ridge(count))
     loaders = [partial(load_parts, config, layout, number, (ridge["value"], ridge["unit"])) for number in range(count)]
     n, m = config.data.train_size, config.data.target_count
-    blocks = score_blocks(loaders, n, m, config.runtime.memory_mb * 2**20 // 4)
+    # An eighth for blocks of scores and one for the targets' part of all checkpoints; the rest is for one kernel.
+    share = config.runtime.memory_mb * 2**20 // 8
+    blocks = score_blocks(loaders, n, m, features_of(config, layout, 0).k, share)
     top = TopExamples(config.scores.topk)
     path = layout.score_array(count, total)
-    if config.scores.dense:
-        with numpy_file(path, (n, m), np.float32) as array:
-            for first, block in blocks:
-                array[:, first : first + block.shape[1]] = block
-                if count == total:
-                    top.add(first, block)
-    else:
+    with contextlib.ExitStack() as stack:
+        write = stack.enter_context(numpy_file(path, (n, m), np.float32)) if config.scores.dense else None
+        for row, target, block in blocks:
+            if write is not None:
+                write(row, target, block)
+            if count == total:
+                top.add(row, target, block)
+    if not config.scores.dense:
         # Dense scores of an earlier run would contradict the provenance that is about to be written.
         Path(path).unlink(missing_ok=True)
-        for first, block in blocks:
-            top.add(first, block)
     if count == total:
         top.write(layout)
         write_json(layout.score_provenance, _score_provenance(config, layout, ridge))
@@ -204,18 +212,7 @@ def score_partial(config: Config, layout: Layout) -> None:
 
 
 def _score_provenance(config: Config, layout: Layout, ridge: dict[str, Any]) -> dict[str, Any]:
-    checkpoints = []
-    for number in range(config.checkpoints.total):
-        parts = load_parts(config, layout, number, (ridge["value"], ridge["unit"]))
-        checkpoints.append(
-            {
-                "checkpoint": number,
-                "ridge": parts.ridge,
-                "gram_mean_diagonal": parts.kernel.mean_diagonal,
-                "gram_side": parts.kernel.side,
-                "content": parts.features.provenance["checkpoint_content"],
-            }
-        )
+    checkpoints = [_checkpoint_provenance(config, layout, number, ridge) for number in range(config.checkpoints.total)]
     return {
         "method": METHOD,
         "config": config.model_dump(mode="json", exclude={"job", "runtime", "figures", "evaluation"}),
@@ -225,6 +222,17 @@ def _score_provenance(config: Config, layout: Layout, ridge: dict[str, Any]) -> 
         "seed": config.seed,
         "ridge": ridge,
         "checkpoints": checkpoints,
+    }
+
+
+def _checkpoint_provenance(config: Config, layout: Layout, number: int, ridge: dict[str, Any]) -> dict[str, Any]:
+    parts = load_parts(config, layout, number, (ridge["value"], ridge["unit"]))
+    return {
+        "checkpoint": number,
+        "ridge": parts.ridge,
+        "gram_mean_diagonal": parts.kernel.mean_diagonal,
+        "gram_side": parts.kernel.side,
+        "content": parts.features.provenance["checkpoint_content"],
     }
 
 
