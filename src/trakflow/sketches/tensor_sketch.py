@@ -22,7 +22,7 @@ from trakflow.sketches.routes import Route, cheaper_route
 from trakflow.tasks.base import Task
 
 # Of temporary memory, whatever the batch: what stays in a CPU's caches between being written and being read.
-CHUNK_BYTES = 1 << 23
+CHUNK_BYTES = 1 << 22
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -25,6 +26,10 @@ class NormalizationRule(Rule):
     def kept_dimensions(self, module: Any, inputs: Tensor) -> list[int]:
         """Dimensions of the scale, counted from the end."""
 
+    def scale_gradient(self, module: Any, gradient: Tensor, inputs: Tensor, batch: int) -> Float[Tensor, "batch size"]:
+        """The gradient of the scale."""
+        return summed(gradient * self.normalized(module, inputs), batch, self.kept_dimensions(module, inputs))
+
     def contributions(self, call: Call, inputs: Tensor) -> list[Contribution]:
         """Weight and bias."""
         batch, keep = call.batch, self.kept_dimensions(call.module, inputs)
@@ -33,7 +38,7 @@ class NormalizationRule(Rule):
             kept = Kept(inputs, call.path)
 
             def scale(gradient: Tensor) -> Tensor:
-                return summed(gradient * self.normalized(call.module, kept.get()), batch, keep)
+                return self.scale_gradient(call.module, gradient, kept.get(), batch)
 
             found.append(Elementwise(call.names["weight"], scale))
         if "bias" in call.names:
@@ -86,9 +91,20 @@ class BatchNormRule(NormalizationRule):
     def normalized(self, module: Any, inputs: Tensor) -> Tensor:
         """By the running statistics."""
         shape = [1, -1] + [1] * (inputs.ndim - 2)
-        scale = torch.rsqrt(module.running_var + module.eps)
-        return (inputs - module.running_mean.view(shape)) * scale.view(shape)
+        return (inputs - module.running_mean.view(shape)) * _scale(module).view(shape)
+
+    def scale_gradient(self, module: Any, gradient: Tensor, inputs: Tensor, batch: int) -> Tensor:
+        """In fewer passes over memory: the positions of a channel are summed before they are scaled."""
+        if inputs.ndim == 2:
+            return super().scale_gradient(module, gradient, inputs, batch)
+        centred = inputs.flatten(2) - module.running_mean.view(1, -1, 1)
+        sums = torch.linalg.vecdot(gradient.flatten(2), centred) * _scale(module)
+        return sums.unflatten(0, (batch, -1)).sum(dim=1)
 
     def kept_dimensions(self, module: Any, inputs: Tensor) -> list[int]:
         """The channels, which follow the examples."""
         return [1 - inputs.ndim]
+
+
+def _scale(module: Any) -> Float[Tensor, " channels"]:
+    return torch.rsqrt(module.running_var + module.eps)
