@@ -5,7 +5,7 @@ An array file is a safetensors file whose header holds, as a JSON string with it
 - ``provenance``: what the writer says of the contents (stage, fingerprints, index range, dtype), and
 - ``checksums``: for each array an xxh3_128 of every block of ``rows_per_block`` leading rows, its type and shape, so
   that a reader that streams rows verifies exactly what it reads. They find damage, not forgery: whoever can write the
-  file can write its checksums. A cryptographic hash would find no more, at a tenth of the speed of reading.
+  file can write its checksums. A cryptographic hash would find no more damage and take longer than reading does.
 
 Any safetensors reader can open it, and equal contents give equal bytes. Writing goes to a temporary name in the same
 folder, then renames.

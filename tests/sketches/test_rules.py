@@ -35,10 +35,24 @@ def tensor_sketch_of(model, k=K, seed=SEED):
 @every_module
 @pytest.mark.parametrize("route", ["fourier", "scatter"])
 def test_tensor_sketch_is_the_explicit_scatter_by_either_route(name, route, monkeypatch):
+    monkeypatch.setattr("trakflow.sketches.scatter.COMPILED_FROM", 0)
     monkeypatch.setattr("trakflow.sketches.tensor_sketch.cheaper_route", lambda *_: route)
     model, inputs = make(name)
     expected = tensor_sketch(gradients(model, inputs), shapes_of(model), K, SEED)
     assert_equal(tensor_sketch_of(model)({"inputs": inputs}).features, expected)
+
+
+@every_module
+@pytest.mark.parametrize("route", ["fourier", "scatter"])
+def test_compiled_kernels_and_torch_give_the_same_bits(name, route, monkeypatch):
+    monkeypatch.setattr("trakflow.sketches.tensor_sketch.cheaper_route", lambda *_: route)
+    monkeypatch.setattr("trakflow.sketches.hashing.LARGE", 40)
+    model, inputs = make(name)
+    found = []
+    for first in (0, 1 << 62):
+        monkeypatch.setattr("trakflow.sketches.scatter.COMPILED_FROM", first)
+        found.append(tensor_sketch_of(model)({"inputs": inputs}).features)
+    assert torch.equal(*found)
 
 
 @every_module

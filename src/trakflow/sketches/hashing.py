@@ -1,10 +1,12 @@
 """Count sketches by a hash of rows and a hash of columns: entry (r, c) goes to feature (h1(r) + h2(c)) mod k.
 
-On a CPU compiled kernels run, on other devices torch's scatter; both compute the same sums.
+On a CPU compiled kernels run once there has been enough to add, before that and on other devices torch's scatter: the
+same additions in the same order, so the same bits.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +14,10 @@ from torch import Tensor
 
 from trakflow.seeds import generator
 from trakflow.sketches import scatter
+
+# A large matrix is cut into this many groups of rows with sums of their own, whatever the number of threads.
+PARTS = 4
+LARGE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,7 @@ class Hash:
 
 def add_count_sketch(features: Float[Tensor, "rows k"], values: Float[Tensor, "rows size"], by: Hash) -> None:
     """Sketch vectors, in place: to feature j of a row the signed entries are added that hash to j."""
-    if features.device.type == "cpu":
+    if scatter.compiled_by_now(features.device, values.numel()):
         scatter.add_count_sketch(features, values, by.index, by.sign)
     else:
         features.index_add_(1, by.index.long(), values * by.sign.to(values.dtype))
@@ -56,13 +62,24 @@ def scatter_matrices(
     features: Float[Tensor, "batch k"], matrices: Sequence[Float[Tensor, "rows columns"]], rows: Hash, columns: Hash
 ) -> None:
     """Add the sketch of one matrix an example to the features, in place."""
-    if features.device.type == "cpu":
-        scatter.scatter_matrices(features, matrices, (rows.index, rows.sign), (columns.index, columns.sign))
-        return
-    index = _index(rows, columns, features.shape[1])
-    sign = torch.outer(rows.sign, columns.sign).flatten().to(features.dtype)
-    for own, matrix in zip(features, matrices, strict=True):
-        own.index_add_(0, index, matrix.reshape(-1) * sign)
+    k, entries = features.shape[1], len(rows.index) * len(columns.index)
+    parts = PARTS if entries >= LARGE else 1
+    # Twice k long: a sum of two indices needs no remainder until the end.
+    totals = features.new_zeros(parts, len(matrices), 2 * k)
+    bounds = [len(rows.index) * part // parts for part in range(parts + 1)]
+    cuts = [slice(start, stop) for start, stop in pairwise(bounds)]
+    if scatter.compiled_by_now(features.device, len(matrices) * entries):
+        hashes = (rows.index, rows.sign), (columns.index, columns.sign)
+        scatter.scatter_matrices(totals, cuts, matrices, *hashes)
+    else:
+        for cut, own in zip(cuts, totals, strict=True):
+            index = (rows.index[cut].long().unsqueeze(1) + columns.index.long()).flatten()
+            sign = torch.outer(rows.sign[cut], columns.sign).flatten().to(features.dtype)
+            for total, matrix in zip(own, matrices, strict=True):
+                total.index_add_(0, index, matrix[cut].reshape(-1) * sign)
+    for total in totals:
+        features += total[:, :k]
+        features += total[:, k:]
 
 
 def scatter_products(
@@ -73,11 +90,12 @@ def scatter_products(
     columns: Hash,
 ) -> None:
     """Add the sketch of one rank-one matrix left x right an example, in place."""
-    if features.device.type == "cpu":
+    if scatter.compiled_by_now(features.device, left.numel() * right.shape[1]):
         scatter.scatter_products(features, left, right, (rows.index, rows.sign), (columns.index, columns.sign))
         return
     products = (left * rows.sign.to(left.dtype)).unsqueeze(2) * (right * columns.sign.to(right.dtype)).unsqueeze(1)
-    features.index_add_(1, _index(rows, columns, features.shape[1]), products.flatten(1))
+    index = (rows.index.long().unsqueeze(1) + columns.index.long()).remainder_(features.shape[1]).flatten()
+    features.index_add_(1, index, products.flatten(1))
 
 
 def scatter_lookups(
@@ -92,7 +110,3 @@ def scatter_lookups(
     signed = values * columns.sign.to(values.dtype) * rows.sign[indices].to(values.dtype).unsqueeze(-1)
     index = (rows.index[indices].long().unsqueeze(-1) + columns.index.long()).remainder_(k)
     features.scatter_add_(1, index.flatten(1), signed.flatten(1))
-
-
-def _index(rows: Hash, columns: Hash, k: int) -> Int[Tensor, " entries"]:
-    return (rows.index.long().unsqueeze(1) + columns.index.long()).remainder_(k).flatten()

@@ -15,13 +15,28 @@ from torch import Tensor
 
 from trakflow.sketches.threads import run_parallel, slices
 
-# A large matrix is cut into this many groups of rows with accumulators of their own, whatever the number of threads.
-PARTS = 4
-LARGE = 1 << 16
 # Additions that take longer than it takes to wake a thread.
 WORK_PER_THREAD = 1 << 16
 
+# Additions for which torch takes about as much longer as it takes to import numba and to load the kernels.
+COMPILED_FROM = 1 << 27
+
 HashArrays = tuple[Tensor, Tensor]
+
+
+_additions = 0
+
+
+def compiled_by_now(device: torch.device, additions: int) -> bool:
+    """Whether this process has added so much that compiled kernels make up for being loaded; counts the additions.
+
+    Many a job is over before that. Which way it is changes no bit.
+    """
+    global _additions  # noqa: PLW0603 (of the process, as the import is)
+    if device.type != "cpu":
+        return False
+    _additions += additions
+    return _additions >= COMPILED_FROM
 
 
 @functools.cache
@@ -50,30 +65,25 @@ def add_count_sketch(
 
 
 def scatter_matrices(
-    features: Float[Tensor, "batch k"],
+    totals: Float[Tensor, "parts batch double"],
+    cuts: Sequence[slice],
     matrices: Sequence[Float[Tensor, "rows columns"]],
     rows: HashArrays,
     columns: HashArrays,
 ) -> None:
-    """See `hashing.scatter_matrices`."""
-    row_arrays, column_arrays = [array(part) for part in rows], [array(part) for part in columns]
-    parts = PARTS if len(row_arrays[0]) * len(column_arrays[0]) >= LARGE else 1
-    bounds = [len(row_arrays[0]) * part // parts for part in range(parts + 1)]
-    # Twice k long: a sum of two indices needs no remainder until the end.
-    k = features.shape[1]
-    totals = torch.zeros(parts, len(matrices), 2 * k, dtype=features.dtype)
-    target = totals.numpy()
+    """See `hashing.scatter_matrices`: add each cut of the rows to sums of its own."""
+    row_arrays, column_arrays, target = (
+        [array(part) for part in rows],
+        [array(part) for part in columns],
+        totals.numpy(),
+    )
     calls = []
     for example, matrix in enumerate(matrices):
         source = array(matrix)
-        for part in range(parts):
-            chosen = slice(bounds[part], bounds[part + 1])
-            own = [hashes[chosen] for hashes in row_arrays]
-            calls.append((source[chosen], *own, *column_arrays, target[part, example]))
+        for part, cut in enumerate(cuts):
+            own = [hashes[cut] for hashes in row_arrays]
+            calls.append((source[cut], *own, *column_arrays, target[part, example]))
     run_parallel(_kernels().scatter_matrix, calls)
-    for total in totals:
-        features += total[:, :k]
-        features += total[:, k:]
 
 
 def scatter_products(
