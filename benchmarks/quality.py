@@ -29,7 +29,7 @@ from trakflow.stages.featurize import featurize, featurize_targets
 from trakflow.store import ArrayFile, atomic_path
 
 # Of all sketches and of the floor.
-BATCH = 64
+BATCH = 256
 # What every sketch shares with the finished experiment.
 SHARED = ("data", "checkpoints", "evaluation/subsets", "evaluation/outputs")
 COLUMNS = [
