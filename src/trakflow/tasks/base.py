@@ -15,8 +15,9 @@ Model = Callable[..., Tensor]
 class Task(ABC):
     """A model output function, for a batch of examples.
 
-    A batch maps array names to tensors with one row an example. Every method is called under ``torch.func`` transforms,
-    with batches of one, so it must not branch on values.
+    A batch maps array names to tensors with one row an example. Methods are called on whole batches, in which examples
+    must not influence each other, and by some sketches under ``torch.func`` transforms with batches of one, so they
+    must not branch on values.
     """
 
     def forward(self, model: Model, batch: Batch) -> Tensor:
