@@ -7,10 +7,10 @@ BASE := .venv/.base-installed
 DEV := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-report test-slow benchmark lint format clean
+.PHONY: help run test test-report test-slow benchmark benchmark-quality lint format clean
 
 help: ## List the targets
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
 
 $(BASE): pyproject.toml envs/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "trakflow needs Python 3.11 or newer; name one with make PYTHON=python3.12 run")'
@@ -37,12 +37,17 @@ test-report: $(DEV) ## Open the report in headless Chromium (needs chromium and 
 test-slow: $(DEV) ## The longer checks: full-size LDS of digits and Fashion-MNIST
 	$(BIN)/python -m pytest -m slow
 
-benchmark: $(DEV) ## Measure everything in benchmarks/ into results/benchmarks (an hour or more; an idle machine)
+benchmark: $(DEV) ## Featurizing, scoring, retraining and the workflow into results/benchmarks (an hour; an idle machine)
 	$(BIN)/python benchmarks/featurize.py
 	$(BIN)/python benchmarks/plot_featurize.py
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/retraining.py
 	$(BIN)/python benchmarks/workflow.py
+
+benchmark-quality: $(DEV) ## LDS against featurize seconds of every sketch (runs both experiments first)
+	$(BIN)/snakemake --profile workflow/profiles/local --config experiment=digits
+	$(BIN)/snakemake --profile workflow/profiles/local --config experiment=fashion_mnist
+	$(BIN)/python benchmarks/quality.py
 
 lint: $(DEV) ## Format, style, workflow and types
 	$(BIN)/ruff check .

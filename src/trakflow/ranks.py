@@ -7,10 +7,13 @@ from jaxtyping import Float, Float64
 def rank_correlations(
     left: Float[np.ndarray, "items m"], right: Float[np.ndarray, "items m"]
 ) -> Float64[np.ndarray, " m"]:
-    """Return the Spearman correlation of each column, ties sharing their mean rank; 0 where a column is constant."""
+    """Return the Spearman correlation of each column, ties sharing their mean rank.
+
+    0 where a column is constant, NaN where it holds one.
+    """
     a, b = _centred_ranks(left), _centred_ranks(right)
     scale = np.sqrt((a**2).sum(axis=0) * (b**2).sum(axis=0))
-    return np.divide((a * b).sum(axis=0), scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.divide((a * b).sum(axis=0), scale, out=np.zeros_like(scale), where=scale != 0)
 
 
 def _centred_ranks(values: Float[np.ndarray, "items m"]) -> Float64[np.ndarray, "items m"]:
@@ -27,4 +30,5 @@ def _centred_ranks(values: Float[np.ndarray, "items m"]) -> Float64[np.ndarray, 
     last = np.minimum.accumulate(np.where(ends, place, items)[::-1], axis=0)[::-1]
     centred = np.empty(values.shape)
     np.put_along_axis(centred, order, (first + last - (items - 1)) / 2, axis=0)
+    centred[:, np.isnan(values).any(axis=0)] = np.nan
     return centred

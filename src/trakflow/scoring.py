@@ -2,7 +2,8 @@
 
 What is held: (Phi^T W Phi + ridge I)^-1 phi(z) of every checkpoint for a block of targets (k x columns each), two
 blocks of scores (rows x columns), and of one checkpoint at a time its kernel, or in each thread one block of its
-features. Where there are too many targets to hold at once, the features are read once for each block of them.
+features and all target features. Where there are too many targets to hold at once, the features are read once for each
+block of them; and twice more to solve where the n x n side was factored.
 """
 
 import contextlib
@@ -116,7 +117,7 @@ def _workers() -> Iterator[tuple[ThreadPoolExecutor, int]]:
     """Yield threads that each compute alone, as many as torch would use for one product.
 
     Reading, verifying and converting so run beside products and not between them, no product waits for the slowest
-    thread, and scores do not depend on the number of threads.
+    thread, and the number of threads changes scores by rounding at most.
     """
     count = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -12,6 +12,7 @@ folder, then renames.
 """
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -119,6 +120,18 @@ def read_json(path: Path | str) -> Any:
 WriteBlock = Callable[[int, int, np.ndarray], None]
 
 
+def _reserve(path: Path) -> None:
+    """Have the disk set aside the file's size, where the system (not macOS) and the file system can."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+
+
 @contextlib.contextmanager
 def numpy_file(path: Path | str, shape: tuple[int, ...], dtype: type[np.generic]) -> Iterator[WriteBlock]:
     """Yield a function that fills a `.npy` array on disk block by block; it appears at `path` when all is written.
@@ -130,9 +143,7 @@ def numpy_file(path: Path | str, shape: tuple[int, ...], dtype: type[np.generic]
         offset, row_bytes = array.offset, array.nbytes // max(1, len(array))
         del array
         # A full disk must be an error now, not a crash of the process at the first write into the mapping.
-        if hasattr(os, "posix_fallocate"):  # not on macOS
-            with temporary.open("r+b") as file:
-                os.posix_fallocate(file.fileno(), 0, temporary.stat().st_size)
+        _reserve(temporary)
 
         def write(row: int, column: int, block: np.ndarray) -> None:
             # A mapping of these rows only: pages of a mapping that stays open count as the process's memory.

@@ -1,5 +1,6 @@
 """Both hooked sketches against explicit gradients, for every module rule alone and inside whole models."""
 
+import copy
 import re
 from pathlib import Path
 
@@ -11,10 +12,11 @@ from torch import nn
 from zoo import MODULES, Repeated, make
 
 from trakflow.errors import ConfigError, SketchError
+from trakflow.sketches.contributions import Elementwise, Kept
 from trakflow.sketches.factorized import Factorized
 from trakflow.sketches.parameters import differentiated_parameters
 from trakflow.sketches.routes import cheaper_route
-from trakflow.sketches.rules import registry
+from trakflow.sketches.rules import Rule, registry
 from trakflow.sketches.tensor_sketch import TensorSketch
 
 K, SIDE, SEED = 24, 4, 3
@@ -147,6 +149,130 @@ def test_a_subclass_shares_the_rule_only_if_it_computes_the_same():
 def test_settings_that_a_rule_does_not_cover_are_refused(module, reason):
     with pytest.raises(SketchError, match=reason):
         tensor_sketch_of(module())
+
+
+@pytest.mark.parametrize("chosen", [["*.weight"], ["*in_proj*"], ["encoder.layers.1.self_attn.out_proj.bias"]])
+def test_attention_may_be_chosen_in_part(chosen):
+    model, inputs = make("tied transformer")
+    parameters = differentiated_parameters(model, chosen)
+    found = {name: value for name, value in gradients(model, inputs).items() if name in parameters}
+    expected = tensor_sketch(found, shapes_of(model), K, SEED)
+    assert_equal(TensorSketch(model, Sum(), parameters, K, SEED)({"inputs": inputs}).features, expected)
+
+
+class Frozen(nn.Module):
+    """Runs its first layer without gradients, though its parameters ask for them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(5, 5), nn.Linear(5, 3)
+
+    def forward(self, inputs):
+        with torch.no_grad():
+            hidden = self.first(inputs)
+        return self.second(hidden)
+
+
+def test_a_layer_run_without_gradients_has_a_gradient_of_zero():
+    torch.manual_seed(0)
+    model, inputs = Frozen().double(), torch.randn(4, 5, dtype=torch.float64)
+    expected = tensor_sketch(gradients(model, inputs), shapes_of(model), K, SEED)
+    assert_equal(tensor_sketch_of(model)({"inputs": inputs}).features, expected)
+
+
+class Autocast(nn.Module):
+    """Computes in bfloat16 where torch thinks fit."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(36, 8), nn.LayerNorm(8))
+        self.last = nn.Linear(8, 3)
+
+    def forward(self, inputs):
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.last(self.layers(inputs)).float()
+
+
+@pytest.mark.parametrize("kind", ["autocast", "bfloat16"])
+def test_half_precision_models_give_float32_features_near_the_exact_ones(kind):
+    torch.manual_seed(0)
+    model = Autocast() if kind == "autocast" else make("attention")[0].bfloat16()
+    inputs = torch.randn(4, 1, 5, 5) if isinstance(model, Autocast) else torch.randn(4, 5, 8).bfloat16()
+    for sketch in (
+        tensor_sketch_of(model),
+        Factorized(model, Sum(), differentiated_parameters(model), SIDE, None, SEED),
+    ):
+        features = sketch({"inputs": inputs}).features
+        assert features.dtype == torch.float32
+        assert torch.isfinite(features).all()
+    exact = copy.deepcopy(model).double()
+    exact = nn.Sequential(exact.layers, exact.last) if isinstance(exact, Autocast) else exact
+    expected = tensor_sketch(
+        dict(zip(shapes_of(model), gradients(exact, inputs.double()).values(), strict=True)), shapes_of(model), K, SEED
+    )
+    found = tensor_sketch_of(model)({"inputs": inputs}).features.numpy()
+    assert np.linalg.norm(found - expected) < 0.05 * np.linalg.norm(expected)
+
+
+class Selected(nn.Module):
+    """Gives a layer only the tokens that are not padding."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.layer = nn.Embedding(11, 5), nn.Linear(5, 3)
+
+    def forward(self, inputs):
+        kept = inputs > 0
+        rows = self.layer(self.embedding(inputs)[kept])
+        output = torch.zeros(*inputs.shape, 3, dtype=rows.dtype)
+        output[kept] = rows
+        return output
+
+
+def test_examples_with_different_numbers_of_rows_are_refused():
+    torch.manual_seed(0)
+    sketch = tensor_sketch_of(Selected())
+    full = torch.randint(1, 11, (2, 4))
+    sketch({"inputs": full})
+    ragged = full.clone()
+    ragged[0, 3] = 0
+    with pytest.raises(SketchError, match=r"layer has shape \(7, 5\) for 2 examples.*Pad them"):
+        sketch({"inputs": ragged})
+
+
+def test_a_scalar_parameter_may_have_a_rule(monkeypatch):
+    monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
+
+    class Temperature(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.value = nn.Parameter(torch.tensor(1.5, dtype=torch.float64))
+
+        def forward(self, inputs):
+            return inputs * self.value
+
+    class TemperatureRule(Rule):
+        covers = frozenset({"value"})
+
+        def contributions(self, call, inputs):
+            kept = Kept(inputs, call.path)
+            sums = lambda gradient: (gradient * kept.get()).reshape(call.batch, -1).sum(dim=1, keepdim=True)  # noqa: E731
+            return [Elementwise(call.names["value"], sums)]
+
+    registry.register_rule(Temperature, TemperatureRule())
+    torch.manual_seed(0)
+    model, inputs = nn.Sequential(nn.Linear(5, 5).double(), Temperature()), torch.randn(3, 5, dtype=torch.float64)
+    for sketch in (
+        tensor_sketch_of(model),
+        Factorized(model, Sum(), differentiated_parameters(model), 1000, None, SEED),
+    ):
+        assert torch.isfinite(sketch({"inputs": inputs}).features).all()
+
+
+def test_a_second_stage_that_would_not_make_features_fewer_is_refused():
+    model, _ = make("resnet9", 1)
+    with pytest.raises(ConfigError, match=r"sketch\.k=100000 is not smaller than the \d+ features that side=4 gives"):
+        Factorized(model, Sum(), differentiated_parameters(model), SIDE, 100_000, SEED)
 
 
 class Functional(nn.Module):

@@ -180,6 +180,7 @@ MODULES = {
     "conv3d": (lambda: nn.Conv3d(2, 4, (2, 3, 2), stride=(1, 2, 1), padding=1, groups=2), real(2, 4, 5, 4)),
     "embedding": (lambda: nn.Embedding(11, 5), tokens(6)),
     "embedding of one index": (lambda: nn.Embedding(11, 5), tokens()),
+    "embedding of int32": (lambda: nn.Embedding(11, 5), lambda count: tokens(6)(count).int()),
     "embedding with padding": (lambda: nn.Embedding(11, 5, padding_idx=0), tokens(6)),
     "layer norm": (lambda: normalized(nn.LayerNorm(6)), real(4, 6)),
     "layer norm over two dimensions": (lambda: normalized(nn.LayerNorm((4, 6))), real(3, 4, 6)),

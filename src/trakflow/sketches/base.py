@@ -15,7 +15,7 @@ class SketchedBatch:
     """What is kept of a batch.
 
     Attributes:
-        features: phi(z) = P^T grad f(z; theta), float32.
+        features: phi(z) = P^T grad f(z; theta), float32 (by a hooked sketch of a float64 model, float64).
         outputs: f(z; theta), float32.
         loss_gradients: Q = -dloss/df, float32.
         curvatures: W = d2loss/df2, float32, or None where the task has none.

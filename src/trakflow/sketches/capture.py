@@ -25,6 +25,27 @@ from trakflow.tasks.base import Batch, Task
 Axis = Literal[0, 1, "shared"]
 
 
+@dataclass(frozen=True)
+class Layout:
+    """Where a module's input has its examples, and its shape for a single one."""
+
+    axis: Axis
+    one: torch.Size
+
+    def check(self, path: str, shape: torch.Size, size: int) -> None:
+        """Refuse an input whose size is not that of so many examples.
+
+        Raises:
+            SketchError: Examples have different numbers of rows, so that it cannot be known whose they are.
+        """
+        if self.axis != "shared" and shape[self.axis] != size * self.one[self.axis]:
+            raise SketchError(
+                f"The input of {path} has shape {tuple(shape)} for {size} examples and {tuple(self.one)} for one "
+                "alone: examples with different numbers of rows cannot be told apart. Pad them to one length, or use "
+                "sketch=sjlt."
+            )
+
+
 class Receiver(ABC):
     """Turns contributions and output gradients into something smaller."""
 
@@ -65,9 +86,16 @@ def covered_modules(model: nn.Module, parameters: Collection[str]) -> list[Cover
     for path, module in model.named_modules():
         own = {attribute: canonical[value] for attribute, value in module.named_parameters(recurse=False)}
         names = {attribute: name for attribute, name in own.items() if name in parameters}
-        if names:
+        called = {canonical[value] for value in _called_parameters(module)}
+        if names or not called.isdisjoint(parameters):
             found.append(Covered(path or "the model itself", module, _rule(path, module, names), names))
     return found
+
+
+def _called_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """Parameters of submodules that only the module's rule calls."""
+    rule = rule_for(module)
+    return [value for name in (rule.calls if rule else ()) for value in module.get_submodule(name).parameters()]
 
 
 def _rule(path: str, module: nn.Module, names: Mapping[str, str]) -> Rule:
@@ -102,7 +130,7 @@ class Capture:
         self._model = model
         self._task = task
         self._covered = covered_modules(model, parameters)
-        self._axes: dict[tuple[str, int], Axis] = {}
+        self._layouts: dict[tuple[str, int], Layout] = {}
 
     def run(self, batch: Batch, size: int, receiver: Receiver) -> Tensor:
         """Run one batch forward and backward.
@@ -120,12 +148,15 @@ class Capture:
         """
 
         def tap(output: Tensor, contributions: Sequence[Contribution], axis: int) -> Tensor:
-            if not contributions:
+            # Under no_grad the model itself has no gradient either.
+            if not contributions or not torch.is_grad_enabled():
                 return output
             if not output.requires_grad:
                 # Where gradients begin. A copy, so that the model may go on in place.
                 output = output.detach().requires_grad_().clone()
-            held = [receiver.hold(contribution) for contribution in contributions]
+            # The model's own autocast is not meant for what receivers compute.
+            with torch.autocast(output.device.type, enabled=False), torch.no_grad():
+                held = [receiver.hold(contribution) for contribution in contributions]
 
             def receive(gradient: Tensor) -> None:
                 with torch.no_grad():
@@ -155,43 +186,54 @@ class Capture:
         Raises:
             SketchError: A module's input grows with the number of examples in no way that can be told apart.
         """
-        shapes = [self._shapes({name: value[:count] for name, value in batch.items()}, count) for count in (1, 2)]
+        shapes = [self._shapes({name: value[:count] for name, value in batch.items()}) for count in (1, 2)]
         if shapes[0].keys() != shapes[1].keys():
             raise SketchError(
                 "The model calls other modules for two examples than for one, so its gradients cannot be taken apart "
                 "by example; use sketch=sjlt."
             )
-        self._axes = {key: _axis(key[0], shapes[0][key], shapes[1][key]) for key in shapes[0]}
+        self._layouts = {key: Layout(_axis(key[0], shape, shapes[1][key]), shape) for key, shape in shapes[0].items()}
 
-    def _shapes(self, batch: Batch, size: int) -> dict[tuple[str, int], torch.Size]:
+    def _shapes(self, batch: Batch) -> dict[tuple[str, int], torch.Size]:
+        """The shape of the first input of each call of each covered module."""
         found: dict[tuple[str, int], torch.Size] = {}
-        with self._tapped(size, lambda output, contributions, axis: output, found), torch.no_grad():
+
+        def note(part: Covered, number: int, original: Any, *args: Any, **kwargs: Any) -> Any:
+            found[part.path, number] = first_input(args, kwargs).shape
+            return original(*args, **kwargs)
+
+        with self._replaced(note), torch.no_grad():
             self._task.forward(self._model, batch)
         return found
 
-    @contextlib.contextmanager
-    def _tapped(self, size: int, tap: Any, shapes: dict[tuple[str, int], torch.Size] | None = None) -> Iterator[None]:
-        """Replace the forward functions for a while."""
-        calls: Counter[str] = Counter()
+    def _tapped(self, size: int, tap: Any) -> contextlib.AbstractContextManager[None]:
+        """Let the rules call the modules for a while."""
 
-        def forward(part: Covered, original: Any, *args: Any, **kwargs: Any) -> Any:
-            key = (part.path, calls[part.path])
-            calls[part.path] += 1
-            if shapes is not None:
-                shapes[key] = first_input(args, kwargs).shape
-                # While shapes are learned nothing is taken apart, so any size will do.
-                return original(*args, **kwargs)
-            axis = self._axes.get(key, 0) if size > 1 else 0
+        def forward(part: Covered, number: int, original: Any, *args: Any, **kwargs: Any) -> Any:
+            layout = self._layouts.get((part.path, number)) if size > 1 else None
+            axis: Axis = 0 if layout is None else layout.axis
+            if layout is not None:
+                layout.check(part.path, first_input(args, kwargs).shape, size)
             if axis == "shared":
                 args, kwargs = _repeated(args, kwargs, size)
             call = Call(part.module, part.path, part.names, size, original, 1 if axis == 1 else 0, tap)
             return part.rule.call(call, *args, **kwargs)
 
+        return self._replaced(forward)
+
+    @contextlib.contextmanager
+    def _replaced(self, forward: Any) -> Iterator[None]:
+        """Replace the forward functions: `forward` gets the module, the number of the call, and the original."""
+        calls: Counter[str] = Counter()
+
+        def numbered(part: Covered, original: Any, *args: Any, **kwargs: Any) -> Any:
+            calls[part.path] += 1
+            return forward(part, calls[part.path] - 1, original, *args, **kwargs)
+
         with _without_gradients(self._model), _slow_attention(), contextlib.ExitStack() as stack:
             for part in self._covered:
-                stack.enter_context(
-                    _replaced_forward(part.module, functools.partial(forward, part, part.module.forward))
-                )
+                replacement = functools.partial(numbered, part, part.module.forward)
+                stack.enter_context(_replaced_forward(part.module, replacement))
             yield
 
 
@@ -213,7 +255,8 @@ def _axis(path: str, one: torch.Size, two: torch.Size) -> Axis:
 def _repeated(args: tuple[Any, ...], kwargs: dict[str, Any], size: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Give every example its own copy of an input that all share, so that each has its own gradient."""
     inputs = first_input(args, kwargs)
-    repeated = inputs.expand(size, *inputs.shape[1:]) if len(inputs) == 1 else inputs.expand(size, *inputs.shape)
+    leading_one = inputs.ndim > 1 and len(inputs) == 1
+    repeated = inputs.expand(size, *inputs.shape[1:]) if leading_one else inputs.expand(size, *inputs.shape)
     if args:
         return (repeated, *args[1:]), kwargs
     return args, {**kwargs, next(iter(kwargs)): repeated}

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
@@ -88,7 +88,7 @@ class Window:
         """Return the gradient of filters shaped as `weight`, summed over the examples given."""
         return torch.ops.aten.convolution_backward(
             output_gradient,
-            inputs,
+            inputs.to(output_gradient.dtype),
             weight,
             None,
             self.stride,
@@ -163,8 +163,3 @@ def summed(output_gradient: Tensor, batch: int, keep: Sequence[int]) -> Float[Te
     kept = {dimension % grouped.ndim for dimension in keep} | {0}
     over = [dimension for dimension in range(grouped.ndim) if dimension not in kept]
     return grouped.sum(dim=over).flatten(1)
-
-
-def by_examples(tensor: Int[Tensor, "rows ..."], batch: int) -> Int[Tensor, "batch ..."]:
-    """Arrange indices as (batch x positions)."""
-    return tensor.reshape(batch, -1)

@@ -23,7 +23,7 @@ class ExplicitGradients(Receiver):
 
     def __init__(self, shapes: Mapping[str, torch.Size], batch: int, dtype: torch.dtype, device: torch.device):
         self.gradients = {
-            name: torch.zeros(batch, *shape, dtype=dtype, device=device) for name, shape in shapes.items()
+            name: torch.zeros(batch, *(shape or (1,)), dtype=dtype, device=device) for name, shape in shapes.items()
         }
 
     def hold(self, contribution: Contribution) -> Contribution:
@@ -48,6 +48,9 @@ def multiplied_out(
 @multiplied_out.register
 def _(contribution: Outer, output_gradient: Tensor, shape: torch.Size) -> tuple[Tensor, int]:
     outputs, inputs = contribution.outputs(output_gradient), contribution.inputs.get()
+    # Under autocast the two differ.
+    common = torch.promote_types(outputs.dtype, inputs.dtype)
+    outputs, inputs = outputs.to(common), inputs.to(common)
     rows, columns = (inputs, outputs) if contribution.transposed else (outputs, inputs)
     return torch.einsum("bpr,bpc->brc", rows, columns).unflatten(-1, shape[1:]), contribution.first_row
 

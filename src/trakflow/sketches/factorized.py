@@ -17,12 +17,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trakflow.errors import ConfigError
 from trakflow.seeds import derive_seed, generator
+from trakflow.sketches.capture import Receiver
 from trakflow.sketches.contributions import Contribution, Elementwise, Kept, Lookup, Outer, Patches
 from trakflow.sketches.hashing import Hash, add_count_sketch
 from trakflow.sketches.hooked import Accumulator, HookedSketch
 from trakflow.sketches.sjlt import SparseProjection
-from trakflow.tasks.base import Task
+from trakflow.tasks.base import Batch, Task
 
 SECOND_STAGE = "blocks"
 NARROW = 16
@@ -121,6 +123,10 @@ class Factorized(HookedSketch):
         side: Largest number of features of either side of a matrix.
         k: Number of features after a second, sparse stage; None for all of the first.
         seed: Names the projections.
+
+    Raises:
+        ConfigError: A second stage would not make the features fewer.
+        SketchError: A module is not covered.
     """
 
     def __init__(
@@ -128,6 +134,11 @@ class Factorized(HookedSketch):
     ):
         super().__init__(model, task, parameters)
         self._plan = make_plan(self._shapes, side, seed, self._dtype, self._device)
+        if k is not None and k >= self._plan.width:
+            raise ConfigError(
+                f"sketch.k={k} is not smaller than the {self._plan.width} features that side={side} gives this model, "
+                "so a second stage would only lose; set sketch.k=null, or a larger sketch.side."
+            )
         self.k = k or self._plan.width
         self._second = (
             None
@@ -137,9 +148,34 @@ class Factorized(HookedSketch):
             )
         )
 
+    def bytes_per_example(self, example: Batch) -> int:
+        """As for every hooked sketch, with the first stage's features and the projected patches of convolutions."""
+        return super().bytes_per_example(example) + 4 * (2 * self._plan.width + self._projected_patches(example))
+
+    def _projected_patches(self, example: Batch) -> int:
+        sizes = PatchSizes(self.accumulator(1))
+        self._capture.run(example, 1, sizes)
+        return sizes.entries
+
     def accumulator(self, batch: int) -> "FactorizedAccumulator":
         """Return a receiver for one batch."""
         return FactorizedAccumulator(self._plan, batch, self._dtype, self._device, self._second)
+
+
+class PatchSizes(Receiver):
+    """Counts the entries of projected patches, which may be more than those of the inputs."""
+
+    def __init__(self, accumulator: "FactorizedAccumulator"):
+        self.entries = 0
+        self._accumulator = accumulator
+
+    def hold(self, contribution: Contribution) -> None:
+        """Count."""
+        if isinstance(contribution, Patches):
+            self.entries += self._accumulator.hold(contribution).patches.numel()
+
+    def add(self, held: Any, output_gradient: Tensor) -> None:
+        """Nothing to do."""
 
 
 @dataclass(frozen=True)
@@ -182,10 +218,9 @@ class FactorizedAccumulator(Accumulator):
 
     def hold(self, contribution: Contribution) -> Any:
         """Project the input's side now, so that the input itself need not be kept."""
-        with torch.no_grad():
-            if isinstance(contribution, Outer):
-                return self._project_inputs(contribution)
-            return self._project_patches(contribution) if isinstance(contribution, Patches) else contribution
+        if isinstance(contribution, Outer):
+            return self._project_inputs(contribution)
+        return self._project_patches(contribution) if isinstance(contribution, Patches) else contribution
 
     def add(self, held: Any, output_gradient: Tensor) -> None:
         """Add one contribution to its block."""

@@ -1,7 +1,7 @@
 """Count sketches by a hash of rows and a hash of columns: entry (r, c) goes to feature (h1(r) + h2(c)) mod k.
 
-On a CPU compiled kernels run once there has been enough to add, before that and on other devices torch's scatter: the
-same additions in the same order, so the same bits.
+On a CPU compiled kernels run once there has been enough to add, and before that torch's scatter: the same additions in
+the same order, so the same bits. On a GPU torch's scatter adds in any order.
 """
 
 from collections.abc import Sequence

@@ -22,7 +22,7 @@ def examples_at_once(bytes_per_example: int, budget: int) -> int:
 
 
 def activation_bytes(model: nn.Module, task: Task, example: Batch) -> int:
-    """Return the bytes that a forward pass keeps for the backward pass, without the weights.
+    """Return the bytes of what modules return and of what a forward pass keeps for the backward pass, without weights.
 
     Args:
         model: The model.
@@ -32,13 +32,25 @@ def activation_bytes(model: nn.Module, task: Task, example: Batch) -> int:
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
 
-    def pack(tensor: Tensor) -> Tensor:
+    alive: list[Tensor] = []
+
+    def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in weights:
             kept[storage.data_ptr()] = storage.nbytes()
+            # Or its memory would be given to the next tensor, and counted once for both.
+            alive.append(tensor)
         return tensor
 
-    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        raw = task.output(task.forward(model, example), example)
-    del raw
+    def returned(module: nn.Module, inputs: object, output: object) -> None:
+        if isinstance(output, Tensor):
+            count(output)
+
+    handles = [module.register_forward_hook(returned) for module in model.modules()]
+    try:
+        with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            task.output(task.forward(model, example), example)
+    finally:
+        for handle in handles:
+            handle.remove()
     return sum(kept.values())

@@ -13,6 +13,7 @@ Route = Literal["fourier", "scatter"]
 POSITIONS = 64
 TRANSFORM = 0.045  # a real transform, by k log2(k)
 SKETCH = 0.3  # a count sketch, by entry
+CLEAR = 0.075  # zeroing a count sketch before, by feature
 COMBINE = 0.7  # a product of two transforms and its sum, by coefficient
 SCATTER = 0.5  # by entry of the gradient
 MULTIPLY = 0.02  # by multiply-add of a gradient
@@ -21,7 +22,7 @@ MULTIPLY = 0.02  # by multiply-add of a gradient
 def fourier_cost(rows: int, columns: int, k: int, positions: int) -> float:
     """Nanoseconds an example; the inverse transform is shared by all layers and left out."""
     transforms = 2 * TRANSFORM * k * math.log2(k + 1)
-    return positions * (transforms + SKETCH * (rows + columns + 2 * k * 0.25) + COMBINE * k / 2)
+    return positions * (transforms + SKETCH * (rows + columns) + CLEAR * 2 * k + COMBINE * k / 2)
 
 
 def scatter_cost(rows: int, columns: int, k: int, positions: int) -> float:

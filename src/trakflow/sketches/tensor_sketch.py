@@ -16,12 +16,12 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from trakflow.sketches.contributions import Contribution, Elementwise, Lookup, Outer, Patches
-from trakflow.sketches.hashing import Hash, add_count_sketch, scatter_lookups, scatter_matrices, scatter_products
+from trakflow.sketches.hashing import PARTS, Hash, add_count_sketch, scatter_lookups, scatter_matrices, scatter_products
 from trakflow.sketches.hooked import Accumulator, HookedSketch
 from trakflow.sketches.routes import Route, cheaper_route
 from trakflow.tasks.base import Task
 
-# Of temporary memory, whatever the batch: what stays in a CPU's caches between being written and being read.
+# Of temporary memory, where one example takes no more: what stays in caches between being written and being read.
 CHUNK_BYTES = 1 << 22
 
 
@@ -102,9 +102,7 @@ class TensorSketchAccumulator(Accumulator):
         elif isinstance(held, Patches):
             self._add_patches(held, output_gradient)
         elif isinstance(held, Lookup):
-            own = self._hashes[held.parameter]
-            values = held.outputs(output_gradient).to(self._sums.dtype)
-            scatter_lookups(self._sums, held.indices.get(), values, own.rows, own.columns)
+            self._add_lookup(held, output_gradient)
         else:
             self._add_elementwise(held, output_gradient)
 
@@ -124,6 +122,15 @@ class TensorSketchAccumulator(Accumulator):
             add_count_sketch(self._sums, gradient, rows)
         else:
             scatter_matrices(self._sums, gradient.unflatten(1, (-1, columns)).unbind(), rows, own.columns)
+
+    def _add_lookup(self, held: Lookup, output_gradient: Tensor) -> None:
+        own, indices = self._hashes[held.parameter], held.indices.get()
+        values = held.outputs(output_gradient).to(self._sums.dtype)
+        # A number and the index of its feature.
+        chunk = max(1, CHUNK_BYTES // (values[0].numel() * (values.itemsize + 8)))
+        for start in range(0, len(values), chunk):
+            part = slice(start, start + chunk)
+            scatter_lookups(self._sums[part], indices[part], values[part], own.rows, own.columns)
 
     def _add_outer(self, held: Outer, output_gradient: Tensor) -> None:
         own = self._hashes[held.parameter]
@@ -172,7 +179,7 @@ class TensorSketchAccumulator(Accumulator):
         filters = output_gradient.new_empty(
             len(own.rows.index), inputs.shape[1] // held.window.groups, *held.window.kernel
         )
-        chunk = max(1, CHUNK_BYTES // (filters.numel() * filters.itemsize))
+        chunk = max(1, CHUNK_BYTES // (4 * (filters.numel() + 2 * PARTS * self._k)))
         pairs = list(zip(output_gradient.chunk(batch), inputs.chunk(batch), strict=True))
         for start in range(0, batch, chunk):
             gradients = [
@@ -185,6 +192,6 @@ class TensorSketchAccumulator(Accumulator):
 def _chunk(k: int, left: Tensor, right: Tensor, route: Route) -> int:
     """How many examples at a time stay within the temporary memory."""
     positions, rows, columns = left.shape[1], left.shape[2], right.shape[2]
-    # Two sketches and their transforms, or one gradient.
-    numbers = 4 * positions * k if route == "fourier" else rows * columns if positions > 1 else 2 * k
-    return max(1, CHUNK_BYTES // (numbers * left.itemsize))
+    # Two sketches and their transforms, or one gradient and the sums of its parts.
+    numbers = 4 * positions * k if route == "fourier" else rows * columns + 2 * PARTS * k if positions > 1 else 2 * k
+    return max(1, CHUNK_BYTES // (4 * numbers))

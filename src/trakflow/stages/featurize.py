@@ -115,19 +115,24 @@ def sketch_all(
         NumericalError: A feature, output or weight is NaN or Inf; names the examples.
     """
     size = len(next(iter(arrays.values())))
-    batches = list(_batches(sketch, arrays, size, batch_size, first, description))
-    curvatures = [batch.curvatures for batch in batches if batch.curvatures is not None]
+    # Filled batch by batch, so that a shard's features are held once.
+    features = torch.empty(size, sketch.k)
+    rest = []
+    for start, found in _batches(sketch, arrays, size, batch_size, first, description):
+        features[start : start + len(found.features)] = found.features
+        rest.append((found.outputs.cpu(), found.loss_gradients.cpu(), found.curvatures))
+    outputs, loss_gradients, curvatures = zip(*rest, strict=True)
     return SketchedBatch(
-        torch.cat([batch.features for batch in batches]),
-        torch.cat([batch.outputs for batch in batches]),
-        torch.cat([batch.loss_gradients for batch in batches]),
-        torch.cat(curvatures) if curvatures else None,
+        features,
+        torch.cat(outputs),
+        torch.cat(loss_gradients),
+        None if curvatures[0] is None else torch.cat([curvature.cpu() for curvature in curvatures]),
     )
 
 
 def _batches(
     sketch: Sketch, arrays: Mapping[str, Tensor], size: int, batch_size: int, first: int, description: str
-) -> Iterator[SketchedBatch]:
+) -> Iterator[tuple[int, SketchedBatch]]:
     for start in progress(range(0, size, batch_size), description):
         found = sketch({name: array[start : start + batch_size] for name, array in arrays.items()})
         bad = torch.nonzero(~found.finite_rows()).flatten().tolist()
@@ -137,13 +142,12 @@ def _batches(
                 f"Gradients, outputs or weights of examples {named}{' and more' if len(bad) > 5 else ''} are NaN or "
                 "Inf. Look at those examples, and whether this checkpoint's training diverged."
             )
-        curvatures = None if found.curvatures is None else found.curvatures.cpu()
-        yield SketchedBatch(found.features.cpu(), found.outputs.cpu(), found.loss_gradients.cpu(), curvatures)
+        yield start, found
 
 
 def _arrays(found: SketchedBatch, dtype: str) -> dict[str, np.ndarray]:
     with np.errstate(over="ignore"):  # an overflow is an error below, with a sentence
-        features = found.features.numpy().astype(dtype)
+        features = found.features.numpy().astype(dtype, copy=False)
     if not np.isfinite(features).all():
         raise NumericalError(f"Features overflow {dtype}; set sketch.dtype=float32.")
     arrays = {"features": features, "outputs": found.outputs.numpy(), "loss_gradients": found.loss_gradients.numpy()}

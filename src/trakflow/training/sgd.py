@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -155,7 +154,7 @@ def train_model(
         for epoch in progress(range(settings.epochs), "train"):
             for chosen in batch_order(indices, settings.batch_size, seed, epoch):
                 batch = select_rows(arrays, torch.from_numpy(chosen).to(device))
-                task.loss(task.forward(partial(model), batch), batch).mean().backward()
+                task.loss(task.forward(model, batch), batch).mean().backward()
                 optimizer.step([parameter.grad for parameter in trained])
                 model.zero_grad()
     return model.eval()

@@ -19,6 +19,7 @@ class AttentionRule(Rule):
     """
 
     covers = frozenset({"in_proj_weight", "in_proj_bias", "q_proj_weight", "k_proj_weight", "v_proj_weight"})
+    calls = ("out_proj",)
 
     def problem(self, module: nn.Module) -> str | None:
         """Biases appended to keys and values are parameters without an input."""

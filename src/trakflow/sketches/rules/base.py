@@ -41,9 +41,11 @@ class Rule(ABC):
 
     Attributes:
         covers: The parameters, by attribute, that it knows of.
+        calls: Submodules, by attribute, that only the rule calls: the type's own forward takes their parameters.
     """
 
     covers: frozenset[str] = frozenset({"weight", "bias"})
+    calls: tuple[str, ...] = ()
 
     def problem(self, module: nn.Module) -> str | None:
         """Say what setting of the module the rule does not cover, if there is one."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from trakflow.sketches.contributions import Contribution, Kept, Lookup, by_examples
+from trakflow.sketches.contributions import Contribution, Kept, Lookup
 from trakflow.sketches.rules.base import Call, Rule
 
 
@@ -20,6 +20,6 @@ class EmbeddingRule(Rule):
 
     def contributions(self, call: Call, inputs: Tensor) -> list[Contribution]:
         """The weight."""
-        indices = Kept(by_examples(inputs, call.batch), call.path)
+        indices = Kept(inputs.reshape(call.batch, -1).long(), call.path)
         assert isinstance(call.module, nn.Embedding)
         return [Lookup(call.names["weight"], indices, call.module.padding_idx)]
