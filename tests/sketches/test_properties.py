@@ -44,7 +44,7 @@ PROJECTIONS = {
 SETTINGS = {
     "tensor_sketch": {"name": "tensor_sketch"},
     "factorized": {"name": "factorized", "side": 8, "k": None},
-    "factorized in two stages": {"name": "factorized", "side": 12},
+    "factorized in two stages": {"name": "factorized", "side": 40},
     "sjlt": {"name": "sjlt"},
     "sjlt4": {"name": "sjlt", "nonzeros": 4},
     "gaussian": {"name": "gaussian"},
