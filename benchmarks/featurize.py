@@ -28,6 +28,7 @@ from models import MODELS, make_batch, make_model, parameter_count
 from peers import PEERS
 from sketches import FEATURIZE, ONE_BATCH, K, Measured
 from trakflow.config.schema import Sketch as SketchSettings
+from trakflow.sketches import scatter, sjlt
 from trakflow.sketches.build import build_sketch
 from trakflow.store import atomic_path
 from trakflow.tasks.base import Batch, Task
@@ -193,6 +194,8 @@ def run_job(text: str) -> None:
     # Both are torch's remarks on speed, which is what is measured.
     warnings.filterwarnings("ignore", "There is a performance drop")
     warnings.filterwarnings("ignore", ".*lr_scheduler.*")
+    # Long jobs are measured: those that have loaded the compiled kernels, which short ones do without.
+    scatter.COMPILED_FROM = sjlt.COMPILED_FROM = 0
     facts = {"machine": machine(options.device), "versions": versions(*line.packages)}
     for row in job["rows"]:
         measured = {**measure(line, row, options), **facts}
