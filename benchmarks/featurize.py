@@ -27,6 +27,7 @@ from measure import Alternated, alternate, available_gib, machine, memory_mib, s
 from models import MODELS, make_batch, make_model, parameter_count
 from peers import PEERS
 from sketches import FEATURIZE, ONE_BATCH, K, Measured
+from trakflow.allocator import keep_freed_memory
 from trakflow.config.schema import Sketch as SketchSettings
 from trakflow.sketches import scatter, sjlt
 from trakflow.sketches.build import build_sketch
@@ -195,6 +196,7 @@ def run_job(text: str) -> None:
     warnings.filterwarnings("ignore", "There is a performance drop")
     warnings.filterwarnings("ignore", ".*lr_scheduler.*")
     # Long jobs are measured: those that have loaded the compiled kernels, which short ones do without.
+    keep_freed_memory()  # as jobs do
     scatter.COMPILED_FROM = sjlt.COMPILED_FROM = 0
     facts = {"machine": machine(options.device), "versions": versions(*line.packages)}
     for row in job["rows"]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from trakflow.allocator import keep_freed_memory
 from trakflow.config.compose import CONFIG_ROOT, add_import_paths, checked
 from trakflow.config.schema import Config
 from trakflow.errors import ConfigError, TrakflowError
@@ -39,6 +40,7 @@ def run(stage: Stage) -> None:
                     "job.results is not set; give the results folder, for example job.results=results/digits."
                 )
             _limit_threads(config.runtime.threads)
+            keep_freed_memory()
             stage(config, Layout(config.job.results))
         except TrakflowError as error:
             log.error("%s", error)
