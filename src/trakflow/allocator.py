@@ -11,8 +11,8 @@ TRIM_BYTES, MMAP_BYTES = 1 << 30, 1 << 25
 def keep_freed_memory() -> None:
     """Have this process keep what it frees, instead of giving it back and taking it again page by page.
 
-    A sketch's buffers are a few megabytes and live for a millisecond; on Linux the kernel would take as long to hand out
-    their pages anew as the transforms take. Where the C library is not glibc this does nothing, and costs that time.
+    A sketch's buffers are a few megabytes and live for a millisecond; on Linux the kernel would take as long to hand
+    out their pages anew as the transforms take. Where the C library is not glibc this does nothing.
     """
     if not sys.platform.startswith("linux"):
         return
