@@ -15,7 +15,7 @@ Settings = Mapping[str, Any]
 K = 2048
 
 # k_in = k_out of each layer, so that the total of all layers is about K: of 3, 9 and 38 layers.
-SIDE = {"mlp": 26, "resnet9": 15, "bert": 7}
+SIDE = {"mlp": 26, "resnet9": 16, "bert": 7}
 # With a second, sparse stage to K the first one may be wider.
 WIDE_SIDE = {"mlp": 64, "resnet9": 32, "bert": 16}
 
