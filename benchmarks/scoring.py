@@ -269,7 +269,7 @@ def job_make(given: argparse.Namespace) -> dict:
     from trakflow.data.examples import Examples, write_examples
     from trakflow.layout import Layout
     from trakflow.stages.attribute import _identity, features_of
-    from trakflow.stages.common import content, gradients_fingerprint, provenance
+    from trakflow.stages.provenance import content, gradients_fingerprint, provenance
     from trakflow.store import ArrayFile, write_arrays, write_json
 
     config, layout, random = configuration(given), Layout(str(given.folder)), np.random.default_rng(0)
