@@ -120,6 +120,7 @@ def dattri(
     size = len(batch["labels"])
 
     def featurize() -> Tensor:
+        # As its own loop does; ours would stop instead.
         gradients = torch.nan_to_num(attributor.grad_loss_func(parameters, arrays))
         gradients /= attributor.norm_scaler
         project = random_project(gradients, size, **attributor.projector_kwargs)
