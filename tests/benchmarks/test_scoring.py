@@ -15,3 +15,4 @@ def test_a_small_run_writes_its_table_and_scores_exactly(tmp_path):
     subprocess.run([sys.executable, SCRIPT, *sizes, f"--output={output}"], check=True, cwd=tmp_path)
     table = pd.read_csv(output)
     assert len(table) == 2  # with dense scores and without
+    assert (table["largest_error"] < 1e-5).all()
