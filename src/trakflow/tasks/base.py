@@ -18,7 +18,12 @@ class Task(ABC):
     A batch maps array names to tensors with one row an example. Methods are called on whole batches, in which examples
     must not influence each other, and by some sketches under ``torch.func`` transforms with batches of one, so they
     must not branch on values.
+
+    Attributes:
+        fields: Names of the arrays of a batch that is given as a tuple, in its order.
     """
+
+    fields: tuple[str, ...] = ("inputs", "labels")
 
     def forward(self, model: Model, batch: Batch) -> Tensor:
         """Run the model on a batch; by default on its `inputs`.
