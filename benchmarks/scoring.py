@@ -267,10 +267,11 @@ def job_make(given: argparse.Namespace) -> dict:
 
     from trakflow.config.shards import shard_range
     from trakflow.data.examples import Examples, write_examples
+    from trakflow.kernel_file import features_identity
     from trakflow.layout import Layout
-    from trakflow.stages.attribute import _identity, features_of
-    from trakflow.stages.provenance import content, gradients_fingerprint, provenance
-    from trakflow.store import ArrayFile, write_arrays, write_json
+    from trakflow.stages.attribute import features_of
+    from trakflow.stages.provenance import gradients_fingerprint, provenance
+    from trakflow.store import ArrayFile, content, write_arrays, write_json
 
     config, layout, random = configuration(given), Layout(str(given.folder)), np.random.default_rng(0)
     for path, size in ((layout.train, given.rows), (layout.targets, given.targets)):
@@ -299,7 +300,7 @@ def job_make(given: argparse.Namespace) -> dict:
     # Any orthogonal matrix and positive numbers do: what scoring costs does not depend on them.
     vectors, _ = np.linalg.qr(random.standard_normal((given.features, given.features)))
     arrays = {"eigenvalues": given.rows * np.linspace(0.5, 2, given.features), "eigenvectors": vectors}
-    facts = {"side": "features", "weights": "off", "features": _identity(features_of(config, layout, 0))}
+    facts = {"side": "features", "weights": "off", "features": features_identity(features_of(config, layout, 0))}
     write_arrays(layout.kernel(0), arrays, provenance(config, "finalize", **facts))
     write_json(layout.ridge(given.checkpoints), {"rule": "given", "value": 1.0, "unit": "relative"})
     for path in (layout.features(0, 0), layout.target_features(0), layout.kernel(0)):

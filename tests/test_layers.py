@@ -13,10 +13,10 @@ FLOORS = [
     {"data", "models", "tasks", "subsets"},
     {"sketches", "training", "kernel"},
     {"features"},
-    {"scoring", "topk"},
+    {"scoring", "topk", "kernel_file"},
     {"ridge", "evaluation"},
     {"figures"},
-    {"stages"},
+    {"stages", "traker"},
 ]
 FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
 MODULES = [path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"]

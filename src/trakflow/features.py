@@ -1,16 +1,18 @@
-"""The features of one checkpoint, over all its shards: read in verified blocks, never held whole."""
+"""The features of one checkpoint, a file a shard: written whole, read in verified blocks, never held together."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch import Tensor
 
-from trakflow.errors import StoreError
-from trakflow.kernel import Rows
-from trakflow.store import ArrayFile, require_agreement
+from trakflow.errors import NumericalError, StoreError
+from trakflow.kernel import Rows, gram
+from trakflow.sketches.base import SketchedBatch
+from trakflow.store import ArrayFile, require_agreement, write_arrays
 
 SAME_IN_ALL_SHARDS = (
     "stage",
@@ -24,6 +26,63 @@ SAME_IN_ALL_SHARDS = (
     "k",
     "dtype",
 )
+
+
+def stored_features(features: Float32[Tensor, "rows k"], dtype: str) -> Float[np.ndarray, "rows k"]:
+    """Bring features to their storage type.
+
+    Args:
+        features: Of some examples.
+        dtype: `float32` or `float16`.
+
+    Raises:
+        NumericalError: They do not fit the type's range.
+    """
+    with np.errstate(over="ignore"):  # an overflow is an error below, with a sentence
+        stored = features.numpy().astype(dtype, copy=False)
+    if not np.isfinite(stored).all():
+        raise NumericalError(
+            f"Features overflow {dtype}; set sketch.dtype=float32 (with TRAKer: use_half_precision=False)."
+        )
+    if dtype == "float16":
+        largest = np.abs(stored).max(axis=1, initial=0)
+        if ((largest < np.finfo(np.float16).tiny) & features.numpy().any(axis=1)).any():
+            raise NumericalError(
+                "Features of some examples are so small that float16 keeps few or none of their digits; set "
+                "sketch.dtype=float32 (with TRAKer: use_half_precision=False)."
+            )
+    return stored
+
+
+def write_shard(
+    path: Path | str,
+    found: SketchedBatch,
+    stored: Float[np.ndarray, "rows k"],
+    weighted: bool,
+    facts: Mapping[str, Any],
+) -> None:
+    """Write one shard's features, Q, W and outputs, and its Gram matrix where it has at least k rows.
+
+    Args:
+        path: Where to.
+        found: The shard's examples, on the CPU.
+        stored: Its features by `stored_features`.
+        weighted: Whether W weights the rows of the Gram matrix.
+        facts: Provenance: `SAME_IN_ALL_SHARDS`, `start`, `stop` and `seconds`.
+
+    Raises:
+        StoreError: The file cannot be written.
+    """
+    arrays = {"features": stored, "outputs": found.outputs.numpy(), "loss_gradients": found.loss_gradients.numpy()}
+    if found.curvatures is not None:
+        arrays["curvatures"] = found.curvatures.numpy()
+    made = None
+    if len(stored) >= stored.shape[1]:
+        weights = found.curvatures if weighted else None
+        # Of the features as stored, so that a Gram matrix computed from the file later is the same.
+        arrays["gram"] = gram([(0, torch.from_numpy(stored).float(), weights)], stored.shape[1]).numpy()
+        made = "on" if weighted else "off"
+    write_arrays(path, arrays, {**facts, "gram_weights": made})
 
 
 class FeatureSet:

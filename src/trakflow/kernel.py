@@ -117,7 +117,7 @@ class Kernel:
             reason = "k is larger than n" if self.side == "examples" else f"it has rank {rank} of {size}"
             raise NumericalError(
                 f"With ridge 0 the Gram matrix must be invertible, but {reason}. Set solver.ridge to a positive "
-                "number or auto, or choose a smaller sketch.k."
+                "number or auto, or choose a smaller sketch.k (with TRAKer: lambda_reg and proj_dim)."
             )
 
     def coordinates(self, columns: Float64[Tensor, "k m"], stream: Stream) -> Float64[Tensor, "rank m"]:

@@ -378,6 +378,11 @@ class ArrayFile:
         return self._places[name]
 
 
+def content(file: ArrayFile) -> str:
+    """Return a hash of a file's contents, from its checksums: equal contents give equal hashes."""
+    return fingerprint(file.checksums)
+
+
 def require_agreement(files: Sequence[ArrayFile], keys: Sequence[str]) -> None:
     """Refuse files whose provenance differs in any of the keys.
 

@@ -1,12 +1,14 @@
 """The one seam between models and kernels: a sketch turns a batch into features."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trakflow.errors import NumericalError
 from trakflow.tasks.base import Batch
 
 
@@ -34,6 +36,23 @@ class SketchedBatch:
             & torch.isfinite(self.loss_gradients)
         )
         return finite if self.curvatures is None else finite & torch.isfinite(self.curvatures)
+
+    def require_finite(self, numbers: Sequence[int]) -> None:
+        """Refuse NaN and Inf.
+
+        Args:
+            numbers: What the examples are called in the message.
+
+        Raises:
+            NumericalError: Names the examples.
+        """
+        bad = torch.nonzero(~self.finite_rows()).flatten().tolist()
+        if bad:
+            named = ", ".join(str(numbers[row]) for row in bad[:5])
+            raise NumericalError(
+                f"Gradients, outputs or weights of examples {named}{' and more' if len(bad) > 5 else ''} are NaN or "
+                "Inf. Look at those examples, and whether this checkpoint's training diverged."
+            )
 
 
 class Sketch(ABC):

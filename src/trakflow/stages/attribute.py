@@ -10,19 +10,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from trakflow.config.schema import Config
 from trakflow.config.stages import VERSIONS
-from trakflow.errors import DataError, NumericalError, StoreError
+from trakflow.errors import DataError, StoreError
 from trakflow.features import FeatureSet
-from trakflow.kernel import Kernel, factorize, gram, outer_gram
+from trakflow.kernel_file import make_kernel, read_kernel, write_kernel
 from trakflow.layout import METHOD, Layout
 from trakflow.ridge import self_lds_by_target
 from trakflow.scoring import CheckpointParts, score_blocks
-from trakflow.stages.provenance import content, provenance
+from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, numpy_file, read_json, require_agreement, write_arrays, write_json
+from trakflow.store import ArrayFile, content, numpy_file, read_json, require_agreement, write_json
 from trakflow.topk import TopExamples
 
 DEFAULT_RELATIVE_RIDGE = 1.0
@@ -40,67 +39,7 @@ def finalize(config: Config, layout: Layout) -> None:
     """Write the eigendecomposition of one checkpoint's Gram matrix, from partial ones where the shards hold them."""
     checkpoint = require(config.job.checkpoint, "job.checkpoint")
     features = features_of(config, layout, checkpoint)
-    _check_weights(features)
-    if features.k > features.n:
-        kernel = factorize(outer_gram(features.rows, features.n), "examples")
-    else:
-        kernel = factorize(_sum_of_grams(features, config.solver.weights), "features")
-    arrays = {"eigenvalues": kernel.eigenvalues.numpy(), "eigenvectors": kernel.eigenvectors.numpy()}
-    facts = {"side": kernel.side, "weights": config.solver.weights, "features": _identity(features)}
-    write_arrays(layout.kernel(checkpoint), arrays, provenance(config, "finalize", **facts))
-
-
-def _sum_of_grams(features: FeatureSet, weights: str) -> Tensor:
-    """Add up partial Gram matrices; reads the features of those shards only that hold none for these weights."""
-    total = torch.zeros(features.k, features.k, dtype=torch.float64)
-    for file in features.files:
-        made = file.provenance["gram_weights"] == weights
-        total += torch.from_numpy(file.read("gram")) if made else gram(features.rows_of(file), features.k)
-    return total
-
-
-def _check_weights(features: FeatureSet) -> None:
-    if not features.weighted:
-        return
-    weights = np.concatenate([file.read("curvatures") for file in features.files])
-    if (weights < 0).any():
-        raise NumericalError(
-            f"The curvature weight W = d2loss/df2 is negative for {(weights < 0).sum()} training examples, first "
-            f"number {int(np.argmax(weights < 0))}; rows of the Gram matrix take weights of at least zero. Set "
-            "solver.weights=off."
-        )
-    if not weights.any():
-        raise NumericalError(
-            "The curvature weight W = d2loss/df2 is zero for every training example, so it cannot weight the Gram "
-            "matrix; set solver.weights=off."
-        )
-
-
-def _identity(features: FeatureSet) -> dict[str, Any]:
-    return {**features.provenance, "content": [content(file) for file in features.files]}
-
-
-def load_kernel(layout: Layout, checkpoint: int, features: FeatureSet) -> Kernel:
-    """Read a kernel and refuse one that was not made from these features.
-
-    Raises:
-        StoreError: The files do not belong together.
-    """
-    file = ArrayFile(layout.kernel(checkpoint))
-    wanted = "on" if features.weighted else "off"
-    if file.provenance["weights"] != wanted:
-        raise StoreError(
-            f"{file.path} was made with solver.weights={file.provenance['weights']}, and {wanted} is set now. Delete "
-            "it and run the same command again."
-        )
-    if file.provenance["features"] != _identity(features):
-        raise StoreError(
-            f"{file.path} was made from other features than those in {features.files[0].path.parent}. Delete it and "
-            "run the same command again."
-        )
-    return Kernel(
-        torch.from_numpy(file.read("eigenvalues")), torch.from_numpy(file.read("eigenvectors")), file.provenance["side"]
-    )
+    write_kernel(layout.kernel(checkpoint), make_kernel(features), features, provenance(config, "finalize"))
 
 
 def load_parts(config: Config, layout: Layout, checkpoint: int, ridge: tuple[float, str] | None) -> CheckpointParts:
@@ -117,7 +56,7 @@ def load_parts(config: Config, layout: Layout, checkpoint: int, ridge: tuple[flo
             raise StoreError(
                 f"{file.path} was made from other data than {data}. Delete it and run the same command again."
             )
-    kernel = load_kernel(layout, checkpoint, features)
+    kernel = read_kernel(layout.kernel(checkpoint), features)
     absolute = kernel.ridge(*ridge) if ridge is not None else float("nan")
     return CheckpointParts(features, kernel, torch.from_numpy(targets.read("features")), absolute)
 

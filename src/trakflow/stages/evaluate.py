@@ -12,9 +12,9 @@ from trakflow.data.arrays import read_array
 from trakflow.errors import StoreError
 from trakflow.evaluation.lds import check_evaluation, lds_interval, noise_ceiling, predicted_outputs
 from trakflow.layout import METHOD, Layout
-from trakflow.stages.provenance import content, provenance
+from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, atomic_path, read_json, write_arrays
+from trakflow.store import ArrayFile, atomic_path, content, read_json, write_arrays
 from trakflow.subsets import random_subsets
 
 

@@ -3,23 +3,22 @@
 import time
 from collections.abc import Iterator, Mapping
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from trakflow.config.schema import Config
 from trakflow.config.shards import shard_range
-from trakflow.errors import ConfigError, NumericalError
-from trakflow.kernel import gram
+from trakflow.errors import ConfigError
+from trakflow.features import stored_features, write_shard
 from trakflow.layout import Layout
 from trakflow.progress import progress
 from trakflow.sketches.base import Sketch, SketchedBatch
 from trakflow.sketches.build import build_sketch
 from trakflow.sketches.memory import examples_at_once
 from trakflow.stages.common import check_model, device_of, load_model, make_task, target_tensors, tensors
-from trakflow.stages.provenance import content, gradients_fingerprint, provenance
+from trakflow.stages.provenance import gradients_fingerprint, provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, file_hash, write_arrays
+from trakflow.store import ArrayFile, content, file_hash, write_arrays
 from trakflow.tasks.base import Task
 
 
@@ -45,16 +44,11 @@ def featurize(config: Config, layout: Layout) -> None:
         "k": sketch.k,
         "dtype": config.sketch.dtype,
         "seconds": time.perf_counter() - began,
-        "gram_weights": None,
     }
-    arrays_out = _arrays(found, config.sketch.dtype)
-    if stop - start >= sketch.k:
-        weights = found.curvatures if config.solver.weights == "on" else None
-        # Of the features as stored, so that a Gram matrix computed from the file later is the same.
-        stored = torch.from_numpy(arrays_out["features"]).float()
-        arrays_out["gram"] = gram([(0, stored, weights)], sketch.k).numpy()
-        facts["gram_weights"] = config.solver.weights
-    write_arrays(layout.features(checkpoint, shard), arrays_out, provenance(config, "featurize", **facts))
+    stored = stored_features(found.features, config.sketch.dtype)
+    weighted = config.solver.weights == "on"
+    facts = provenance(config, "featurize", **facts)
+    write_shard(layout.features(checkpoint, shard), found, stored, weighted, facts)
 
 
 def featurize_targets(config: Config, layout: Layout) -> None:
@@ -135,20 +129,5 @@ def _batches(
 ) -> Iterator[tuple[int, SketchedBatch]]:
     for start in progress(range(0, size, batch_size), description):
         found = sketch({name: array[start : start + batch_size] for name, array in arrays.items()})
-        bad = torch.nonzero(~found.finite_rows()).flatten().tolist()
-        if bad:
-            named = ", ".join(str(first + start + row) for row in bad[:5])
-            raise NumericalError(
-                f"Gradients, outputs or weights of examples {named}{' and more' if len(bad) > 5 else ''} are NaN or "
-                "Inf. Look at those examples, and whether this checkpoint's training diverged."
-            )
+        found.require_finite(range(first + start, first + start + len(found.features)))
         yield start, found
-
-
-def _arrays(found: SketchedBatch, dtype: str) -> dict[str, np.ndarray]:
-    with np.errstate(over="ignore"):  # an overflow is an error below, with a sentence
-        features = found.features.numpy().astype(dtype, copy=False)
-    if not np.isfinite(features).all():
-        raise NumericalError(f"Features overflow {dtype}; set sketch.dtype=float32.")
-    arrays = {"features": features, "outputs": found.outputs.numpy(), "loss_gradients": found.loss_gradients.numpy()}
-    return arrays if found.curvatures is None else {**arrays, "curvatures": found.curvatures.numpy()}

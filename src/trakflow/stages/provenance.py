@@ -1,20 +1,15 @@
-"""What a stage writes of itself into its files, and the hashes by which readers tell files apart. No torch."""
+"""What a stage writes of itself into its files. No torch."""
 
 from typing import Any
 
 from trakflow.config.schema import Config
 from trakflow.config.stages import VERSIONS, stage_settings
-from trakflow.store import ArrayFile, fingerprint
+from trakflow.store import fingerprint
 
 
 def provenance(config: Config, stage: str, **facts: Any) -> dict[str, Any]:
     """Return what a stage writes of itself into its file."""
     return {"stage": stage, "version": VERSIONS[stage], "settings": fingerprint(stage_settings(config, stage)), **facts}
-
-
-def content(file: ArrayFile) -> str:
-    """Return a hash of a file's contents, from its checksums: equal contents give equal hashes."""
-    return fingerprint(file.checksums)
 
 
 def gradients_fingerprint(config: Config) -> str:

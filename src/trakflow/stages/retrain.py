@@ -6,9 +6,9 @@ from trakflow.config.schema import Config
 from trakflow.layout import Layout
 from trakflow.seeds import derive_seed
 from trakflow.stages.common import device_of, make_task, model_factory, target_tensors, tensors
-from trakflow.stages.provenance import content, provenance
+from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, write_arrays
+from trakflow.store import ArrayFile, content, write_arrays
 from trakflow.training.ensemble import ensemble_outputs, train_ensemble
 
 
