@@ -86,17 +86,26 @@ def read_kernel(path: Path | str, features: FeatureSet) -> Kernel:
         StoreError: The files do not belong together.
     """
     file = ArrayFile(path)
-    wanted = _weights(features)
-    if file.provenance["weights"] != wanted:
-        raise StoreError(
-            f"{file.path} was made with solver.weights={file.provenance['weights']}, and {wanted} is set now. Delete "
-            "it and run the same command again."
-        )
-    if file.provenance["features"] != features_identity(features):
-        raise StoreError(
-            f"{file.path} was made from other features than those in {features.files[0].path.parent}. Delete it and "
-            "run the same command again."
-        )
+    if (reason := _mismatch(file, features)) is not None:
+        raise StoreError(f"{file.path} was made {reason}. Delete it and run the same command again.")
     return Kernel(
         torch.from_numpy(file.read("eigenvalues")), torch.from_numpy(file.read("eigenvectors")), file.provenance["side"]
     )
+
+
+def is_kernel_of(path: Path | str, features: FeatureSet) -> bool:
+    """Whether a file is there and holds the kernel of these features.
+
+    Raises:
+        StoreError: It is there and damaged.
+    """
+    return Path(path).is_file() and _mismatch(ArrayFile(path), features) is None
+
+
+def _mismatch(file: ArrayFile, features: FeatureSet) -> str | None:
+    wanted = _weights(features)
+    if file.provenance["weights"] != wanted:
+        return f"with solver.weights={file.provenance['weights']}, and {wanted} is set now"
+    if file.provenance["features"] != features_identity(features):
+        return f"from other features than those in {features.files[0].path.parent}"
+    return None

@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
@@ -100,6 +101,30 @@ def write_json(path: Path | str, value: object) -> None:
     """Write JSON atomically, with sorted keys so that equal values give equal bytes."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf8")
+
+
+def write_json_once(path: Path | str, value: Any) -> Any:
+    """Write JSON unless the file is there; of several processes that try at once, one succeeds.
+
+    Returns:
+        What the file holds afterwards: the value, or what another wrote.
+
+    Raises:
+        StoreError: The file cannot be written, or what is there is not JSON.
+    """
+    path = Path(path)
+    if not path.exists():
+        # Linked rather than renamed: a name that is taken is an error then, and not overwritten.
+        own = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        write_json(own, value)
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(own, path)
+        except OSError as error:
+            raise StoreError(_cannot_write(path, error)) from error
+        finally:
+            own.unlink()
+    return read_json(path)
 
 
 def read_json(path: Path | str) -> Any:

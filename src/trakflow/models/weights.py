@@ -1,12 +1,13 @@
 """Reading and writing model weights without ever running a pickle."""
 
+import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from trakflow.errors import CheckpointError
@@ -23,8 +24,17 @@ def write_weights(path: Path | str, state: Mapping[str, Tensor]) -> None:
         StoreError: The file cannot be written.
     """
     with atomic_path(path) as temporary:
-        # Tied tensors share memory, which the format refuses; a copy each reads back the same.
-        save_file({name: value.detach().cpu().clone().contiguous() for name, value in state.items()}, temporary)
+        save_file(_plain(state), temporary)
+
+
+def weights_hash(state: Mapping[str, Tensor]) -> str:
+    """Return the sha256 of the file that `write_weights` would write."""
+    return hashlib.sha256(save(_plain(state))).hexdigest()
+
+
+def _plain(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    # Tied tensors share memory, which the format refuses; a copy each reads back the same.
+    return {name: value.detach().cpu().clone().contiguous() for name, value in state.items()}
 
 
 def read_state(path: Path | str) -> dict[str, Tensor]:

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from trakflow.config.schema import Config
 from trakflow.data.examples import read_arrays
-from trakflow.errors import ConfigError, DeviceError
+from trakflow.devices import usable_device
+from trakflow.errors import ConfigError
 from trakflow.models.weights import load_weights, read_state
 from trakflow.stages.components import instantiate
 from trakflow.store import ArrayFile
@@ -50,24 +51,7 @@ def device_of(config: Config) -> torch.device:
     Raises:
         DeviceError: It is not there.
     """
-    try:
-        device = torch.device(config.runtime.device)
-    except RuntimeError as error:
-        raise DeviceError(
-            f"runtime.device={config.runtime.device} is no device; use cpu, cuda or cuda:<number>."
-        ) from error
-    # Gradients in float32, on a GPU too: its convolutions would round to ten bits by default.
-    torch.backends.cudnn.allow_tf32 = False
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceError(f"runtime.device={device} but no NVIDIA GPU is visible; set runtime.device=cpu.")
-    try:
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-        raise DeviceError(
-            f"runtime.device={device} cannot be used ({reason}); use cpu, cuda or cuda:<number>."
-        ) from error
-    return device
+    return usable_device(config.runtime.device)
 
 
 def load_model(config: Config, path: str) -> nn.Module:

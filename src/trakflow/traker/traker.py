@@ -1,0 +1,468 @@
+"""The class of the notebook: the interface of the paper's own library, in front of the engine of the workflow.
+
+Code written for `traker` runs after changing the import. What differs, and why, is in docs/coming_from_traker.md.
+"""
+
+import logging
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor, nn
+
+from trakflow.devices import usable_device
+from trakflow.errors import CheckpointError, ConfigError, StoreError
+from trakflow.features import FeatureSet
+from trakflow.kernel_file import is_kernel_of, make_kernel, read_kernel, write_kernel
+from trakflow.models.weights import load_weights, read_state, weights_hash
+from trakflow.progress import progress
+from trakflow.scoring import CheckpointParts, score_blocks
+from trakflow.sketches.base import Sketch, SketchedBatch
+from trakflow.sketches.parameters import differentiated_parameters
+from trakflow.store import ArrayFile, fingerprint, numpy_file, require_agreement, write_json
+from trakflow.traker.arguments import choose_sketch, has_curvature, make_task, refuse_parts, task_name
+from trakflow.traker.batches import named_tensors, row_hashes, row_numbers
+from trakflow.traker.finalizing import MissingRowsError, is_packed, pack_features, pack_targets
+from trakflow.traker.folder import SaveDir, require_model
+from trakflow.traker.model_output import ModelOutputTask
+from trakflow.traker.rows import KnownExamples, Rows
+from trakflow.traker.workflow_folder import check_workflow
+
+DEFAULT_RELATIVE_RIDGE = 1.0
+# Bound on blocks of scores, and again on what is held of all models for their targets.
+SCORING_BYTES = 1 << 28
+
+log = logging.getLogger("trakflow")
+
+
+class _NotReadyError(Exception):
+    """A model lacks what scoring needs of it; says what to call."""
+
+
+class _Loaded:
+    """The checkpoint that is in the model now, and which rows are being made with it.
+
+    Args:
+        model_id: Its number.
+        sketch: By its weights.
+        rows: Of the training examples, or of one set of targets.
+        total: How many there are to be.
+        dtype: In which their features are kept.
+        scoring: Whether they are targets.
+    """
+
+    def __init__(self, model_id: int, sketch: Sketch, rows: Rows, total: int, dtype: str, scoring: bool):
+        self.model_id = model_id
+        self.sketch = sketch
+        self.rows = rows
+        self.total = total
+        self.dtype = dtype
+        self.scoring = scoring
+        self.cursor = 0
+
+
+class TRAKer:
+    """Attributes a model's outputs at targets to training examples, batch by batch.
+
+    All that is computed lies in `save_dir` as soon as it is computed, whole and checked, in the file formats of the
+    workflow; several processes may work in one `save_dir` at once. Scores keep their absolute scale.
+
+    Args:
+        model: The model; checkpoints are loaded into it, and it is moved to `device`.
+        task: `image_classification`, ...; a `trakflow.tasks.base.Task`; or an instance of a class with `get_output` and
+            `get_out_to_loss_grad`, as the paper's library wants it.
+        train_set_size: Number of training examples n.
+        save_dir: Where everything lies: a folder of its own, or a results folder of the workflow, whose features are
+            then read (and nothing of it is changed).
+        load_from_save_dir: Whether to go on with what is there; if not, a model_id that is there already is an error.
+        device: Where gradients are computed; None for a GPU if there is one, else the CPU.
+        gradient_computer: None: gradients are a part of the sketch.
+        projector: Name of a sketch (docs/sketches.md), None for `tensor_sketch`; or a projector written for the paper's
+            library, with `project` and `proj_dim`.
+        saver: None.
+        score_computer: None.
+        proj_dim: Number of features k; None for 2,048.
+        logging_level: Of the logger `trakflow`.
+        use_half_precision: Keep features in float16; everything is computed in float32 or better.
+        proj_max_batch_size: Sketch at most so many examples of a batch at a time; None for the batch as it comes.
+        projector_seed: Names the random matrix, another one for each model_id.
+        grad_wrt: Names of the parameters that features are gradients by; None for all with `requires_grad`.
+        lambda_reg: None for a relative ridge and rows weighted by W = d2loss/df2. A number is in the unit of the
+            paper's library, which divides gradients by the square root of their number, without W; 0 is the paper's
+            formula.
+        relative_ridge: In units of the mean diagonal of the Gram matrix; None for 1. Not beside `lambda_reg`.
+
+    Raises:
+        ConfigError: An argument can mean nothing here, or contradicts what lies in `save_dir`; says what to use.
+        DeviceError: The device, or a package that the sketch needs, is not there.
+        SketchError: The sketch does not cover a module of the model.
+    """
+
+    def __init__(  # noqa: PLR0913, PLR0917 (the interface of the paper's library)
+        self,
+        model: nn.Module,
+        task: Any,
+        train_set_size: int,
+        save_dir: str | Path = "./trak_results",
+        load_from_save_dir: bool = True,
+        device: str | torch.device | None = None,
+        gradient_computer: Any = None,
+        projector: Any = None,
+        saver: Any = None,
+        score_computer: Any = None,
+        proj_dim: int | None = None,
+        logging_level: int | str = logging.INFO,
+        use_half_precision: bool = True,
+        proj_max_batch_size: int | None = None,
+        projector_seed: int = 0,
+        grad_wrt: Iterable[str] | None = None,
+        lambda_reg: float | None = None,
+        relative_ridge: float | None = None,
+    ) -> None:
+        log.setLevel(logging_level)
+        refuse_parts(gradient_computer=gradient_computer, saver=saver, score_computer=score_computer)
+        self.task = make_task(task)
+        self.train_set_size = _at_least_one(train_set_size, "train_set_size")
+        self.device = usable_device(_default_device() if device is None else device)
+        self.model = model.to(self.device).eval()
+        self._batch_size = (
+            None if proj_max_batch_size is None else _at_least_one(proj_max_batch_size, "proj_max_batch_size")
+        )
+        self._choice = choose_sketch(projector, proj_dim, projector_seed, grad_wrt, use_half_precision, model)
+        # Made once for its errors: the one of a checkpoint is made when its weights are loaded.
+        self.proj_dim = self._sketch(0).k
+        self._ridge, self._ridge_unit = self._choose_ridge(lambda_reg, relative_ridge)
+        self._weighted = lambda_reg is None and has_curvature(self.task)
+        if lambda_reg is None and not self._weighted:
+            log.info(
+                "%s defines no curvature W, so that rows of the Gram matrix are not weighted.", task_name(self.task)
+            )
+        self._load_from_save_dir = load_from_save_dir
+        self.save_dir = Path(save_dir).resolve()
+        self._folder = SaveDir.at(self.save_dir)
+        self._settings = self._agree_on_settings()
+        self._examples = KnownExamples(self.train_set_size, False, "Training example")
+        self._loaded: _Loaded | None = None
+        self.scores: Float32[np.ndarray, "n m"] | None = None
+
+    @property
+    def model_ids(self) -> list[int]:
+        """Models of which there is anything in `save_dir`, ascending."""
+        return self._folder.model_ids
+
+    def load_checkpoint(
+        self,
+        checkpoint: Mapping[str, Tensor] | str | Path,
+        model_id: int,
+        _allow_featurizing_already_registered: bool = False,
+    ) -> None:
+        """Load a checkpoint into the model, to featurize by it.
+
+        Args:
+            checkpoint: A state dict, or the path of one (.pt, .pth, .safetensors).
+            model_id: Its number, from 0; each checkpoint has its own, and its own random matrix.
+            _allow_featurizing_already_registered: Go on with this model_id even with `load_from_save_dir=False`.
+
+        Raises:
+            CheckpointError: It does not fit the model, or this model_id was featurized by another one.
+            ConfigError: model_id is no such number, or is there already with `load_from_save_dir=False`.
+        """
+        number = _model_number(model_id)
+        there = self._folder.checkpoint_content(number) is not None
+        if there and not (self._load_from_save_dir or _allow_featurizing_already_registered):
+            raise ConfigError(
+                f"model_id={number} is in {self.save_dir} already and load_from_save_dir=False. Choose another "
+                f"save_dir, delete {self._folder.model_folder(number)}, or go on with it by load_from_save_dir=True."
+            )
+        content = self._load(checkpoint)
+        if self._folder.of_workflow:
+            require_model(self._folder, number)
+        self._folder.register(number, content)
+        complete = is_packed(self._folder, number)
+        if self._folder.of_workflow and not complete:
+            raise StoreError(
+                f"Features of checkpoint {number} are incomplete in {self.save_dir}; run the workflow that makes them."
+            )
+        rows = Rows(self._folder.records(number), self.train_set_size, self._examples, complete)
+        self._loaded = _Loaded(
+            number, self._sketch(number), rows, self.train_set_size, self._choice.settings.dtype, scoring=False
+        )
+
+    def featurize(self, batch: Any, inds: Any = None, num_samples: int | None = None) -> None:
+        """Featurize a batch of training examples by the loaded checkpoint; those that are there already are skipped.
+
+        Args:
+            batch: Tensors in the order of the task (images, labels), or a mapping of them by name.
+            inds: Numbers of the examples (batch), in any order.
+            num_samples: Or how many there are; they then follow those of the batch before.
+
+        Raises:
+            ConfigError: No checkpoint has been loaded for featurizing.
+            DataError: The batch does not fit, or an example is not the one that had its number before.
+            NumericalError: A gradient is NaN or Inf.
+        """
+        self._take(self._require_loaded(False, "load_checkpoint", "featurize"), batch, inds, num_samples)
+
+    def finalize_features(self, model_ids: Iterable[int] | None = None, del_grads: bool = False) -> None:
+        """Factor the Gram matrix of each model, all of whose training examples have been featurized.
+
+        Args:
+            model_ids: Which; None for all in `save_dir`.
+            del_grads: The paper's library keeps two n x k arrays a model and deletes one on request. Here one is kept,
+                which scoring needs, whatever is given.
+
+        Raises:
+            StoreError: A model is unknown, or examples are missing.
+        """
+        if not isinstance(del_grads, bool):
+            raise ConfigError(f"del_grads must be True or False, but is {del_grads!r}.")
+        for model_id in progress(self._chosen(model_ids), "finalize"):
+            self._finalize(model_id)
+        if self._loaded is not None:
+            self._loaded.cursor = 0
+
+    def start_scoring_checkpoint(
+        self, exp_name: str, checkpoint: Mapping[str, Tensor] | str | Path, model_id: int, num_targets: int
+    ) -> None:
+        """Load a checkpoint into the model, to featurize targets by it.
+
+        Args:
+            exp_name: Names this set of targets, and its files.
+            checkpoint: As for `load_checkpoint`: the one that was featurized by.
+            model_id: Its number.
+            num_targets: How many targets there are.
+
+        Raises:
+            CheckpointError: It is not the checkpoint that this model_id was featurized by.
+            DataError: The name has another number of targets.
+            StoreError: The model is unknown or not finalized.
+        """
+        number = _model_number(model_id)
+        featurized_by = require_model(self._folder, number)
+        if not is_packed(self._folder, number) or not self._kernel_path(self._features(number)):
+            raise StoreError(f"model_id={number} is not finalized in {self.save_dir}; call finalize_features first.")
+        if self._load(checkpoint) != featurized_by:
+            raise CheckpointError(
+                f"This is not the checkpoint that model_id={number} was featurized by; scores would mix two models."
+            )
+        total = _at_least_one(num_targets, "num_targets")
+        self._folder.register_experiment(exp_name, total)
+        complete = self._folder.target_features(exp_name, number).is_file()
+        known = KnownExamples(total, True, f"Target of exp_name='{exp_name}'")
+        rows = Rows(self._folder.target_records(exp_name, number), total, known, complete)
+        # Targets are few, and scores are linear in them.
+        self._loaded = _Loaded(number, self._sketch(number), rows, total, "float32", scoring=True)
+
+    def score(self, batch: Any, inds: Any = None, num_samples: int | None = None) -> None:
+        """Featurize a batch of targets by the checkpoint that scoring was started with; arguments as `featurize`."""
+        self._take(self._require_loaded(True, "start_scoring_checkpoint", "score"), batch, inds, num_samples)
+
+    def finalize_scores(
+        self, exp_name: str, model_ids: Iterable[int] | None = None, allow_skip: bool = False
+    ) -> Float32[np.ndarray, "n m"]:
+        """Compute the scores of a set of targets, and write them to `scores/<exp_name>.npy`.
+
+        Args:
+            exp_name: Which set.
+            model_ids: Of which models the mean is; None for all in `save_dir`.
+            allow_skip: Leave models out, with a warning, whose targets are incomplete or that are not finalized.
+
+        Returns:
+            Scores (n x m, float32); positive means that the example raises the target's output. Read from disk as they
+            are looked at.
+
+        Raises:
+            StoreError: A model is unknown, not finalized or lacks targets, or models were made with other data.
+        """
+        total = self._folder.num_targets(exp_name)
+        parts = self._all_parts(exp_name, self._chosen(model_ids), total, allow_skip)
+        loaders = [partial(self._parts, *part) for part in parts]
+        path = self._folder.scores(exp_name)
+        shape = (self.train_set_size, total)
+        with numpy_file(path, shape, np.float32) as write:
+            for row, target, block in score_blocks(loaders, *shape, self.proj_dim, SCORING_BYTES):
+                write(row, target, block)
+        models = [features.provenance["checkpoint"] for features, _ in parts]
+        facts = {"settings": self._settings, "model_ids": models, "weighted": self._weighted}
+        write_json(path.with_suffix(".json"), {**facts, "ridge": self._ridge, "ridge_unit": self._ridge_unit})
+        log.info("Scores of %d models are in %s.", len(models), path)
+        # Copied where it is written to, so that the file stays what was computed.
+        self.scores = np.load(path, mmap_mode="c")
+        return self.scores
+
+    def _choose_ridge(self, lambda_reg: float | None, relative: float | None) -> tuple[float, str]:
+        for name, value in (("lambda_reg", lambda_reg), ("relative_ridge", relative)):
+            if value is not None and not value >= 0:
+                raise ConfigError(f"{name}={value} must be a number of at least zero.")
+        if lambda_reg is not None and relative is not None:
+            raise ConfigError("Give lambda_reg or relative_ridge, not both.")
+        chosen = relative if lambda_reg is None else lambda_reg
+        if chosen == 0 and self.proj_dim >= self.train_set_size:
+            raise ConfigError(
+                f"A ridge of 0 needs fewer features (proj_dim={self.proj_dim}) than training examples "
+                f"({self.train_set_size}), or the system has no unique solution. Choose a smaller proj_dim, a positive "
+                "lambda_reg, or leave lambda_reg out."
+            )
+        if lambda_reg is None:
+            return DEFAULT_RELATIVE_RIDGE if relative is None else float(relative), "relative"
+        # (k / p) G + lambda I, with p entries in a gradient, is k / p times G + lambda p / k I.
+        parameters = differentiated_parameters(self.model, self._choice.settings.parameters)
+        entries = sum(value.numel() for value in parameters.values())
+        return float(lambda_reg) * entries / self._choice.traker_scale(self.proj_dim), "absolute"
+
+    def _agree_on_settings(self) -> dict[str, Any]:
+        facts = {
+            **self._choice.facts,
+            "k": self.proj_dim,
+            "train_set_size": self.train_set_size,
+            "task": task_name(self.task),
+        }
+        if self._folder.of_workflow:
+            check_workflow(self._folder, facts)
+        shapes = {name: list(value.shape) for name, value in self.model.named_parameters()}
+        settings = {**facts, "model": fingerprint(shapes)}
+        settings["fingerprint"] = fingerprint(settings)
+        self._folder.agree(settings)
+        return settings
+
+    def _sketch(self, model_id: int) -> Sketch:
+        return self._choice.build(self.model, self.task, model_id, str(self.device))
+
+    def _load(self, checkpoint: Mapping[str, Tensor] | str | Path) -> str:
+        """Load a checkpoint into the model and return its hash."""
+        # Whatever was being made was made with the weights that are about to go.
+        self._loaded = None
+        state = read_state(checkpoint) if isinstance(checkpoint, (str, Path)) else checkpoint
+        load_weights(self.model, state, "The checkpoint")
+        self.model.to(self.device).eval()
+        return weights_hash(self.model.state_dict())
+
+    def _require_loaded(self, scoring: bool, first: str, call: str) -> _Loaded:
+        if self._loaded is None or self._loaded.scoring != scoring:
+            raise ConfigError(f"Call {first} before {call}: it says which checkpoint the model is to have.")
+        return self._loaded
+
+    def _take(self, loaded: _Loaded, batch: Any, inds: Any, num_samples: int | None) -> None:
+        """Make the rows of a batch that are not there yet."""
+        fields = None if isinstance(self.task, ModelOutputTask) else self.task.fields
+        tensors = named_tensors(batch, fields)
+        size = len(next(iter(tensors.values())))
+        what = "target" if loaded.scoring else "training example"
+        rows = row_numbers(inds, num_samples, size, loaded.cursor, loaded.total, what)
+        if num_samples is not None:
+            loaded.cursor += size
+        hashes = row_hashes(tensors)
+        loaded.rows.known.meet(rows, hashes)
+        wanted = np.flatnonzero(loaded.rows.missing(rows))
+        for start in range(0, len(wanted), self._batch_size or size):
+            chosen = wanted[start : start + (self._batch_size or size)]
+            began = time.perf_counter()
+            found = self._sketched(loaded.sketch, tensors, chosen)
+            loaded.rows.add(rows[chosen], hashes[chosen], found, loaded.dtype, time.perf_counter() - began)
+
+    def _sketched(
+        self, sketch: Sketch, tensors: Mapping[str, Tensor], chosen: Int64[np.ndarray, " some"]
+    ) -> SketchedBatch:
+        size = len(next(iter(tensors.values())))
+        picked = tensors if len(chosen) == size else {name: value[chosen] for name, value in tensors.items()}
+        found = sketch({name: value.to(self.device) for name, value in picked.items()})
+        return SketchedBatch(
+            found.features.float().cpu(),
+            found.outputs.cpu(),
+            found.loss_gradients.cpu(),
+            None if found.curvatures is None else found.curvatures.cpu(),
+        )
+
+    def _chosen(self, model_ids: Iterable[int] | None) -> Sequence[int]:
+        chosen = self.model_ids if model_ids is None else [_model_number(model_id) for model_id in model_ids]
+        if not chosen:
+            raise StoreError(f"There is no model in {self.save_dir}; call load_checkpoint and featurize first.")
+        if len(set(chosen)) != len(chosen):
+            raise ConfigError(f"model_ids names a model twice: {chosen}.")
+        for model_id in chosen:
+            require_model(self._folder, model_id)
+        return chosen
+
+    def _finalize(self, model_id: int) -> None:
+        features = pack_features(self._folder, model_id, self.train_set_size, self._weighted, self._settings)
+        if self._kernel_path(features) is not None:
+            log.info("model_id=%d is finalized already.", model_id)
+            return
+        kernel = make_kernel(features)
+        kernel.require_solvable(self._ridge)
+        write_kernel(self._folder.kernel(model_id), kernel, features, {"stage": "finalize"})
+
+    def _features(self, model_id: int) -> FeatureSet:
+        return FeatureSet(self._folder.shards(model_id), self._weighted)
+
+    def _kernel_path(self, features: FeatureSet) -> Path | None:
+        """Where the kernel of some features lies; the workflow's own serves as well."""
+        model_id = features.provenance["checkpoint"]
+        for path in (self._folder.kernel(model_id), Path(self._folder.layout.kernel(model_id))):
+            if is_kernel_of(path, features):
+                return path
+        return None
+
+    def _all_parts(
+        self, name: str, model_ids: Sequence[int], total: int, allow_skip: bool
+    ) -> list[tuple[FeatureSet, ArrayFile]]:
+        found = []
+        for model_id in model_ids:
+            try:
+                found.append(self._parts_on_disk(name, model_id, total))
+            except _NotReadyError as error:
+                if not allow_skip:
+                    raise StoreError(f"{error} Or leave the model out by model_ids or allow_skip=True.") from error
+                log.warning("model_id=%d is skipped: %s", model_id, error)
+        if not found:
+            raise StoreError(f"No model in {self.save_dir} is ready to score exp_name='{name}'.")
+        # Features of one folder share their settings; what may differ is which examples the loaders gave.
+        require_agreement([features.files[0] for features, _ in found], ("data_content", "total", "k"))
+        require_agreement([targets for _, targets in found], ("data_content", "k"))
+        return found
+
+    def _parts_on_disk(self, name: str, model_id: int, total: int) -> tuple[FeatureSet, ArrayFile]:
+        if not is_packed(self._folder, model_id):
+            raise _NotReadyError(f"model_id={model_id} is not finalized; call finalize_features first.")
+        features = self._features(model_id)
+        if self._kernel_path(features) is None:
+            raise _NotReadyError(f"model_id={model_id} is not finalized; call finalize_features first.")
+        try:
+            targets = ArrayFile(pack_targets(self._folder, name, model_id, total, self._settings))
+        except MissingRowsError as error:
+            raise _NotReadyError(str(error)) from error
+        if targets.provenance["checkpoint_content"] != features.provenance["checkpoint_content"]:
+            raise StoreError(
+                f"{targets.path} was made by another checkpoint than {features.files[0].path}. Delete "
+                f"{self._folder.experiment(name)} and score again."
+            )
+        return features, targets
+
+    def _parts(self, features: FeatureSet, targets: ArrayFile) -> CheckpointParts:
+        path = self._kernel_path(features)
+        if path is None:
+            raise StoreError(f"The kernel of {features.files[0].path} is gone; call finalize_features again.")
+        kernel = read_kernel(path, features)
+        absolute = kernel.ridge(self._ridge, self._ridge_unit)
+        return CheckpointParts(features, kernel, torch.from_numpy(targets.read("features")), absolute)
+
+
+def _default_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _model_number(model_id: Any) -> int:
+    if isinstance(model_id, bool) or not isinstance(model_id, (int, np.integer)) or model_id < 0:
+        raise ConfigError(f"model_id={model_id!r} must be an integer from 0.")
+    return int(model_id)
+
+
+def _at_least_one(value: Any, name: str) -> int:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ConfigError(f"{name}={value!r} must be an integer of at least 1.")
+    return int(value)

@@ -1,0 +1,52 @@
+"""A results folder of the workflow as a save_dir."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from trakflow.errors import ConfigError
+from trakflow.traker.folder import SaveDir
+
+# What a TRAKer calls the settings of the workflow.
+ARGUMENTS = {
+    "name": "projector",
+    "k": "proj_dim",
+    "dtype": "use_half_precision",
+    "seed": "projector_seed",
+    "parameters": "grad_wrt",
+    "train_set_size": "train_set_size",
+    "task": "task",
+}
+
+
+def check_workflow(save_dir: SaveDir, facts: Mapping[str, Any]) -> None:
+    """Refuse a TRAKer whose features would not be those of the workflow.
+
+    Args:
+        save_dir: Of the workflow.
+        facts: What features of the TRAKer depend on.
+
+    Raises:
+        ConfigError: Names each setting that differs, with both values.
+    """
+    config = OmegaConf.to_container(OmegaConf.load(save_dir.layout.config))
+    assert isinstance(config, dict)  # as the workflow wrote it
+    theirs = {
+        **config["sketch"],
+        "seed": config["seed"],
+        "train_set_size": config["data"]["train_size"],
+        "task": config["task"]["_target_"],
+    }
+    if theirs["name"] == "identity":
+        theirs["k"] = facts["k"]
+    differing = [
+        f"{ARGUMENTS.get(name, name)}: {facts.get(name)!r} here, {theirs.get(name)!r} in the workflow"
+        for name in sorted(theirs.keys() | facts.keys())
+        if facts.get(name) != theirs.get(name)
+    ]
+    if differing:
+        raise ConfigError(
+            f"{save_dir.root} holds features of the workflow that were made with other settings "
+            f"({'; '.join(differing)}). Give the same, or another save_dir."
+        )
