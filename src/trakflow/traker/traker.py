@@ -4,66 +4,32 @@ Code written for `traker` runs after changing the import. What differs, and why,
 """
 
 import logging
-import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 from torch import Tensor, nn
 
 from trakflow.devices import usable_device
 from trakflow.errors import CheckpointError, ConfigError, StoreError
-from trakflow.features import FeatureSet
-from trakflow.kernel_file import is_kernel_of, make_kernel, read_kernel, write_kernel
 from trakflow.models.weights import load_weights, read_state, weights_hash
 from trakflow.progress import progress
-from trakflow.scoring import CheckpointParts, score_blocks
-from trakflow.sketches.base import Sketch, SketchedBatch
+from trakflow.sketches.base import Sketch
 from trakflow.sketches.parameters import differentiated_parameters
-from trakflow.store import ArrayFile, fingerprint, numpy_file, require_agreement, write_json
+from trakflow.store import fingerprint
 from trakflow.traker.arguments import choose_sketch, has_curvature, make_task, refuse_parts, task_name
-from trakflow.traker.batches import named_tensors, row_hashes, row_numbers
-from trakflow.traker.finalizing import MissingRowsError, is_packed, pack_features, pack_targets
+from trakflow.traker.finalizing import is_packed
 from trakflow.traker.folder import SaveDir, require_model
+from trakflow.traker.loaded import Loaded
 from trakflow.traker.model_output import ModelOutputTask
 from trakflow.traker.rows import KnownExamples, Rows
+from trakflow.traker.solving import NotReadyError, Solver, choose_ridge
 from trakflow.traker.workflow_folder import check_workflow
 
-DEFAULT_RELATIVE_RIDGE = 1.0
-# Bound on blocks of scores, and again on what is held of all models for their targets.
-SCORING_BYTES = 1 << 28
-
 log = logging.getLogger("trakflow")
-
-
-class _NotReadyError(Exception):
-    """A model lacks what scoring needs of it; says what to call."""
-
-
-class _Loaded:
-    """The checkpoint that is in the model now, and which rows are being made with it.
-
-    Args:
-        model_id: Its number.
-        sketch: By its weights.
-        rows: Of the training examples, or of one set of targets.
-        total: How many there are to be.
-        dtype: In which their features are kept.
-        scoring: Whether they are targets.
-    """
-
-    def __init__(self, model_id: int, sketch: Sketch, rows: Rows, total: int, dtype: str, scoring: bool):
-        self.model_id = model_id
-        self.sketch = sketch
-        self.rows = rows
-        self.total = total
-        self.dtype = dtype
-        self.scoring = scoring
-        self.cursor = 0
 
 
 class TRAKer:
@@ -136,18 +102,16 @@ class TRAKer:
         self._choice = choose_sketch(projector, proj_dim, projector_seed, grad_wrt, use_half_precision, model)
         # Made once for its errors: the one of a checkpoint is made when its weights are loaded.
         self.proj_dim = self._sketch(0).k
-        self._ridge, self._ridge_unit = self._choose_ridge(lambda_reg, relative_ridge)
-        self._weighted = lambda_reg is None and has_curvature(self.task)
-        if lambda_reg is None and not self._weighted:
-            log.info(
-                "%s defines no curvature W, so that rows of the Gram matrix are not weighted.", task_name(self.task)
-            )
+        weighted = lambda_reg is None and has_curvature(self.task)
+        if lambda_reg is None and not weighted:
+            log.info("%s defines no curvature W: rows of the Gram matrix are not weighted.", task_name(self.task))
+        ridge = choose_ridge(lambda_reg, relative_ridge, self.proj_dim, self.train_set_size, self._ridge_unit())
         self._load_from_save_dir = load_from_save_dir
         self.save_dir = Path(save_dir).resolve()
         self._folder = SaveDir.at(self.save_dir)
-        self._settings = self._agree_on_settings()
+        self._solver = Solver(self._folder, self.train_set_size, weighted, ridge, self._agree_on_settings())
         self._examples = KnownExamples(self.train_set_size, False, "Training example")
-        self._loaded: _Loaded | None = None
+        self._loaded: Loaded | None = None
         self.scores: Float32[np.ndarray, "n m"] | None = None
 
     @property
@@ -189,9 +153,7 @@ class TRAKer:
                 f"Features of checkpoint {number} are incomplete in {self.save_dir}; run the workflow that makes them."
             )
         rows = Rows(self._folder.records(number), self.train_set_size, self._examples, complete)
-        self._loaded = _Loaded(
-            number, self._sketch(number), rows, self.train_set_size, self._choice.settings.dtype, scoring=False
-        )
+        self._loaded = self._begin(number, rows, self.train_set_size, self._choice.settings.dtype, scoring=False)
 
     def featurize(self, batch: Any, inds: Any = None, num_samples: int | None = None) -> None:
         """Featurize a batch of training examples by the loaded checkpoint; those that are there already are skipped.
@@ -206,7 +168,7 @@ class TRAKer:
             DataError: The batch does not fit, or an example is not the one that had its number before.
             NumericalError: A gradient is NaN or Inf.
         """
-        self._take(self._require_loaded(False, "load_checkpoint", "featurize"), batch, inds, num_samples)
+        self._require_loaded(False, "load_checkpoint", "featurize").take(batch, inds, num_samples)
 
     def finalize_features(self, model_ids: Iterable[int] | None = None, del_grads: bool = False) -> None:
         """Factor the Gram matrix of each model, all of whose training examples have been featurized.
@@ -222,7 +184,7 @@ class TRAKer:
         if not isinstance(del_grads, bool):
             raise ConfigError(f"del_grads must be True or False, but is {del_grads!r}.")
         for model_id in progress(self._chosen(model_ids), "finalize"):
-            self._finalize(model_id)
+            self._solver.finalize(model_id)
         if self._loaded is not None:
             self._loaded.cursor = 0
 
@@ -244,8 +206,10 @@ class TRAKer:
         """
         number = _model_number(model_id)
         featurized_by = require_model(self._folder, number)
-        if not is_packed(self._folder, number) or not self._kernel_path(self._features(number)):
-            raise StoreError(f"model_id={number} is not finalized in {self.save_dir}; call finalize_features first.")
+        try:
+            self._solver.features(number)
+        except NotReadyError as error:
+            raise StoreError(str(error)) from error
         if self._load(checkpoint) != featurized_by:
             raise CheckpointError(
                 f"This is not the checkpoint that model_id={number} was featurized by; scores would mix two models."
@@ -256,11 +220,11 @@ class TRAKer:
         known = KnownExamples(total, True, f"Target of exp_name='{exp_name}'")
         rows = Rows(self._folder.target_records(exp_name, number), total, known, complete)
         # Targets are few, and scores are linear in them.
-        self._loaded = _Loaded(number, self._sketch(number), rows, total, "float32", scoring=True)
+        self._loaded = self._begin(number, rows, total, "float32", scoring=True)
 
     def score(self, batch: Any, inds: Any = None, num_samples: int | None = None) -> None:
         """Featurize a batch of targets by the checkpoint that scoring was started with; arguments as `featurize`."""
-        self._take(self._require_loaded(True, "start_scoring_checkpoint", "score"), batch, inds, num_samples)
+        self._require_loaded(True, "start_scoring_checkpoint", "score").take(batch, inds, num_samples)
 
     def finalize_scores(
         self, exp_name: str, model_ids: Iterable[int] | None = None, allow_skip: bool = False
@@ -279,41 +243,18 @@ class TRAKer:
         Raises:
             StoreError: A model is unknown, not finalized or lacks targets, or models were made with other data.
         """
-        total = self._folder.num_targets(exp_name)
-        parts = self._all_parts(exp_name, self._chosen(model_ids), total, allow_skip)
-        loaders = [partial(self._parts, *part) for part in parts]
-        path = self._folder.scores(exp_name)
-        shape = (self.train_set_size, total)
-        with numpy_file(path, shape, np.float32) as write:
-            for row, target, block in score_blocks(loaders, *shape, self.proj_dim, SCORING_BYTES):
-                write(row, target, block)
-        models = [features.provenance["checkpoint"] for features, _ in parts]
-        facts = {"settings": self._settings, "model_ids": models, "weighted": self._weighted}
-        write_json(path.with_suffix(".json"), {**facts, "ridge": self._ridge, "ridge_unit": self._ridge_unit})
-        log.info("Scores of %d models are in %s.", len(models), path)
+        path = self._solver.score(exp_name, self._chosen(model_ids), allow_skip)
         # Copied where it is written to, so that the file stays what was computed.
         self.scores = np.load(path, mmap_mode="c")
         return self.scores
 
-    def _choose_ridge(self, lambda_reg: float | None, relative: float | None) -> tuple[float, str]:
-        for name, value in (("lambda_reg", lambda_reg), ("relative_ridge", relative)):
-            if value is not None and not value >= 0:
-                raise ConfigError(f"{name}={value} must be a number of at least zero.")
-        if lambda_reg is not None and relative is not None:
-            raise ConfigError("Give lambda_reg or relative_ridge, not both.")
-        chosen = relative if lambda_reg is None else lambda_reg
-        if chosen == 0 and self.proj_dim >= self.train_set_size:
-            raise ConfigError(
-                f"A ridge of 0 needs fewer features (proj_dim={self.proj_dim}) than training examples "
-                f"({self.train_set_size}), or the system has no unique solution. Choose a smaller proj_dim, a positive "
-                "lambda_reg, or leave lambda_reg out."
-            )
-        if lambda_reg is None:
-            return DEFAULT_RELATIVE_RIDGE if relative is None else float(relative), "relative"
-        # (k / p) G + lambda I, with p entries in a gradient, is k / p times G + lambda p / k I.
+    def _ridge_unit(self) -> float:
+        """What a ridge of 1 in the paper's library is to our Gram matrix G.
+
+        With p entries in a gradient and matrices whose entries have variance 1, its Gram matrix is (k / p) G.
+        """
         parameters = differentiated_parameters(self.model, self._choice.settings.parameters)
-        entries = sum(value.numel() for value in parameters.values())
-        return float(lambda_reg) * entries / self._choice.traker_scale(self.proj_dim), "absolute"
+        return sum(value.numel() for value in parameters.values()) / self._choice.traker_scale(self.proj_dim)
 
     def _agree_on_settings(self) -> dict[str, Any]:
         facts = {
@@ -342,41 +283,14 @@ class TRAKer:
         self.model.to(self.device).eval()
         return weights_hash(self.model.state_dict())
 
-    def _require_loaded(self, scoring: bool, first: str, call: str) -> _Loaded:
+    def _begin(self, model_id: int, rows: Rows, total: int, dtype: str, scoring: bool) -> Loaded:
+        fields = None if isinstance(self.task, ModelOutputTask) else self.task.fields
+        return Loaded(self._sketch(model_id), rows, total, dtype, scoring, self.device, fields, self._batch_size)
+
+    def _require_loaded(self, scoring: bool, first: str, call: str) -> Loaded:
         if self._loaded is None or self._loaded.scoring != scoring:
             raise ConfigError(f"Call {first} before {call}: it says which checkpoint the model is to have.")
         return self._loaded
-
-    def _take(self, loaded: _Loaded, batch: Any, inds: Any, num_samples: int | None) -> None:
-        """Make the rows of a batch that are not there yet."""
-        fields = None if isinstance(self.task, ModelOutputTask) else self.task.fields
-        tensors = named_tensors(batch, fields)
-        size = len(next(iter(tensors.values())))
-        what = "target" if loaded.scoring else "training example"
-        rows = row_numbers(inds, num_samples, size, loaded.cursor, loaded.total, what)
-        if num_samples is not None:
-            loaded.cursor += size
-        hashes = row_hashes(tensors)
-        loaded.rows.known.meet(rows, hashes)
-        wanted = np.flatnonzero(loaded.rows.missing(rows))
-        for start in range(0, len(wanted), self._batch_size or size):
-            chosen = wanted[start : start + (self._batch_size or size)]
-            began = time.perf_counter()
-            found = self._sketched(loaded.sketch, tensors, chosen)
-            loaded.rows.add(rows[chosen], hashes[chosen], found, loaded.dtype, time.perf_counter() - began)
-
-    def _sketched(
-        self, sketch: Sketch, tensors: Mapping[str, Tensor], chosen: Int64[np.ndarray, " some"]
-    ) -> SketchedBatch:
-        size = len(next(iter(tensors.values())))
-        picked = tensors if len(chosen) == size else {name: value[chosen] for name, value in tensors.items()}
-        found = sketch({name: value.to(self.device) for name, value in picked.items()})
-        return SketchedBatch(
-            found.features.float().cpu(),
-            found.outputs.cpu(),
-            found.loss_gradients.cpu(),
-            None if found.curvatures is None else found.curvatures.cpu(),
-        )
 
     def _chosen(self, model_ids: Iterable[int] | None) -> Sequence[int]:
         chosen = self.model_ids if model_ids is None else [_model_number(model_id) for model_id in model_ids]
@@ -387,69 +301,6 @@ class TRAKer:
         for model_id in chosen:
             require_model(self._folder, model_id)
         return chosen
-
-    def _finalize(self, model_id: int) -> None:
-        features = pack_features(self._folder, model_id, self.train_set_size, self._weighted, self._settings)
-        if self._kernel_path(features) is not None:
-            log.info("model_id=%d is finalized already.", model_id)
-            return
-        kernel = make_kernel(features)
-        kernel.require_solvable(self._ridge)
-        write_kernel(self._folder.kernel(model_id), kernel, features, {"stage": "finalize"})
-
-    def _features(self, model_id: int) -> FeatureSet:
-        return FeatureSet(self._folder.shards(model_id), self._weighted)
-
-    def _kernel_path(self, features: FeatureSet) -> Path | None:
-        """Where the kernel of some features lies; the workflow's own serves as well."""
-        model_id = features.provenance["checkpoint"]
-        for path in (self._folder.kernel(model_id), Path(self._folder.layout.kernel(model_id))):
-            if is_kernel_of(path, features):
-                return path
-        return None
-
-    def _all_parts(
-        self, name: str, model_ids: Sequence[int], total: int, allow_skip: bool
-    ) -> list[tuple[FeatureSet, ArrayFile]]:
-        found = []
-        for model_id in model_ids:
-            try:
-                found.append(self._parts_on_disk(name, model_id, total))
-            except _NotReadyError as error:
-                if not allow_skip:
-                    raise StoreError(f"{error} Or leave the model out by model_ids or allow_skip=True.") from error
-                log.warning("model_id=%d is skipped: %s", model_id, error)
-        if not found:
-            raise StoreError(f"No model in {self.save_dir} is ready to score exp_name='{name}'.")
-        # Features of one folder share their settings; what may differ is which examples the loaders gave.
-        require_agreement([features.files[0] for features, _ in found], ("data_content", "total", "k"))
-        require_agreement([targets for _, targets in found], ("data_content", "k"))
-        return found
-
-    def _parts_on_disk(self, name: str, model_id: int, total: int) -> tuple[FeatureSet, ArrayFile]:
-        if not is_packed(self._folder, model_id):
-            raise _NotReadyError(f"model_id={model_id} is not finalized; call finalize_features first.")
-        features = self._features(model_id)
-        if self._kernel_path(features) is None:
-            raise _NotReadyError(f"model_id={model_id} is not finalized; call finalize_features first.")
-        try:
-            targets = ArrayFile(pack_targets(self._folder, name, model_id, total, self._settings))
-        except MissingRowsError as error:
-            raise _NotReadyError(str(error)) from error
-        if targets.provenance["checkpoint_content"] != features.provenance["checkpoint_content"]:
-            raise StoreError(
-                f"{targets.path} was made by another checkpoint than {features.files[0].path}. Delete "
-                f"{self._folder.experiment(name)} and score again."
-            )
-        return features, targets
-
-    def _parts(self, features: FeatureSet, targets: ArrayFile) -> CheckpointParts:
-        path = self._kernel_path(features)
-        if path is None:
-            raise StoreError(f"The kernel of {features.files[0].path} is gone; call finalize_features again.")
-        kernel = read_kernel(path, features)
-        absolute = kernel.ridge(self._ridge, self._ridge_unit)
-        return CheckpointParts(features, kernel, torch.from_numpy(targets.read("features")), absolute)
 
 
 def _default_device() -> str:
