@@ -75,7 +75,7 @@ def _name(task: object) -> str:
 def _per_example(get_output: Callable[..., Tensor], model: Model, examples: tuple[Tensor, ...]) -> Tensor:
     if len(examples[0]) == 1:
         # Without a mapping of our own: sketches that map over examples do so with batches of one.
-        output = get_output(_StandIn(model), {}, {}, *(tensor[0] for tensor in examples))
+        output = get_output(_StandIn(_alone(model)), {}, {}, *(tensor[0] for tensor in examples))
         _require_scalar(output)
         return output.reshape(1)
     together = _Together(model)
@@ -167,9 +167,23 @@ def _as_batch(value: Tensor, dim: int | None, size: int) -> Tensor:
     if dim is None:
         value, dim = value.expand(size, *value.shape), 0
     value = value.movedim(dim, 0)
-    if value.ndim < 2 or value.shape[1] != 1:
-        raise ConfigError(
-            f"The task's get_output calls the model on a tensor of shape {tuple(value.shape[1:])}; it must hand it a "
-            "batch of one example, as by image.unsqueeze(0)."
-        )
+    _require_batch_of_one(value.shape[1:])
     return value.flatten(0, 1)
+
+
+def _alone(model: Model) -> Callable[..., Any]:
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for leaf in tree_flatten((args, kwargs))[0]:
+            if isinstance(leaf, Tensor):
+                _require_batch_of_one(leaf.shape)
+        return model(*args, **kwargs)
+
+    return call
+
+
+def _require_batch_of_one(shape: torch.Size) -> None:
+    if not shape or shape[0] != 1:
+        raise ConfigError(
+            f"The task's get_output calls the model on a tensor of shape {tuple(shape)}; it must hand it a batch of "
+            "one example, as by image.unsqueeze(0)."
+        )

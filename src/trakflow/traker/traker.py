@@ -122,14 +122,14 @@ class TRAKer:
     def load_checkpoint(
         self,
         checkpoint: Mapping[str, Tensor] | str | Path,
-        model_id: int,
+        model_id: Any,
         _allow_featurizing_already_registered: bool = False,
     ) -> None:
         """Load a checkpoint into the model, to featurize by it.
 
         Args:
             checkpoint: A state dict, or the path of one (.pt, .pth, .safetensors).
-            model_id: Its number, from 0; each checkpoint has its own, and its own random matrix.
+            model_id: Its number, an integer from 0; each checkpoint has its own, and its own random matrix.
             _allow_featurizing_already_registered: Go on with this model_id even with `load_from_save_dir=False`.
 
         Raises:
@@ -170,7 +170,7 @@ class TRAKer:
         """
         self._require_loaded(False, "load_checkpoint", "featurize").take(batch, inds, num_samples)
 
-    def finalize_features(self, model_ids: Iterable[int] | None = None, del_grads: bool = False) -> None:
+    def finalize_features(self, model_ids: Iterable[Any] | None = None, del_grads: bool = False) -> None:
         """Factor the Gram matrix of each model, all of whose training examples have been featurized.
 
         Args:
@@ -189,7 +189,7 @@ class TRAKer:
             self._loaded.cursor = 0
 
     def start_scoring_checkpoint(
-        self, exp_name: str, checkpoint: Mapping[str, Tensor] | str | Path, model_id: int, num_targets: int
+        self, exp_name: str, checkpoint: Mapping[str, Tensor] | str | Path, model_id: Any, num_targets: int
     ) -> None:
         """Load a checkpoint into the model, to featurize targets by it.
 
@@ -227,7 +227,7 @@ class TRAKer:
         self._require_loaded(True, "start_scoring_checkpoint", "score").take(batch, inds, num_samples)
 
     def finalize_scores(
-        self, exp_name: str, model_ids: Iterable[int] | None = None, allow_skip: bool = False
+        self, exp_name: str, model_ids: Iterable[Any] | None = None, allow_skip: bool = False
     ) -> Float32[np.ndarray, "n m"]:
         """Compute the scores of a set of targets, and write them to `scores/<exp_name>.npy`.
 
@@ -292,7 +292,7 @@ class TRAKer:
             raise ConfigError(f"Call {first} before {call}: it says which checkpoint the model is to have.")
         return self._loaded
 
-    def _chosen(self, model_ids: Iterable[int] | None) -> Sequence[int]:
+    def _chosen(self, model_ids: Iterable[Any] | None) -> Sequence[int]:
         chosen = self.model_ids if model_ids is None else [_model_number(model_id) for model_id in model_ids]
         if not chosen:
             raise StoreError(f"There is no model in {self.save_dir}; call load_checkpoint and featurize first.")
