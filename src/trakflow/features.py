@@ -135,10 +135,20 @@ class FeatureSet:
 
     def loss_gradients(self, first: int = 0, last: int | None = None) -> Float32[np.ndarray, " rows"]:
         """Q of the training examples [first, last), by default of all."""
+        return self.column("loss_gradients", first, last)
+
+    def column(self, name: str, first: int = 0, last: int | None = None) -> Float32[np.ndarray, " rows"]:
+        """One number for each of the training examples [first, last), by default of all.
+
+        Args:
+            name: `loss_gradients`, `curvatures` or `outputs`.
+            first: The first example.
+            last: The one after the last.
+        """
         last = self.n if last is None else last
         found = np.empty(last - first, np.float32)
         for file in self.files:
-            for start, block in self._blocks(file, "loss_gradients", first, last):
+            for start, block in self._blocks(file, name, first, last):
                 found[start - first : start - first + len(block)] = block
         return found
 

@@ -6,7 +6,7 @@ from trakflow.config.compose import compose_config
 from trakflow.config.stages import VERSIONS, stage_settings
 
 TRAINED = {"train_checkpoint", "retrain"}
-GRADIENTS = {"featurize", "featurize_targets"}
+GRADIENTS = {"featurize", "featurize_targets", "import_features"}
 MODEL = {*TRAINED, *GRADIENTS, "import_checkpoint", "retrained_outputs"}
 
 # One changed setting, and the stages that must run again for it and not for what they read of others' files.
@@ -32,6 +32,7 @@ CHANGES = {
     "checkpoints.fraction=0.6": {"train_checkpoint"},
     "targets.output=3": {"prepare_targets"},
     "targets.output=predicted": {"prepare_targets"},
+    "features_from=elsewhere": {"import_features"},
     "sketch.k=256": GRADIENTS,
     "sketch.parameters=['*.weight']": GRADIENTS,
     "sketch=gaussian": GRADIENTS,

@@ -1,34 +1,72 @@
 # TRAK: features, kernels, ridge, scores.
 
 
-rule featurize:
-    input:
-        data=rules.prepare_train.output,
-        weights=layout.checkpoint("{checkpoint}"),
-    output:
-        layout.features("{checkpoint}", "{shard}"),
-    log:
-        log_of("featurize/{checkpoint}.{shard}"),
-    benchmark:
-        benchmark_of("featurize/{checkpoint}.{shard}")
-    conda:
-        ENVIRONMENT
-    threads: settings.runtime.threads
-    resources:
-        mem_mb=settings.runtime.memory_mb,
-        runtime=settings.runtime.minutes,
-        gpu=GPUS,
-        script=script("featurize"),
-    params:
-        reads=reads("featurize"),
-        examples=lambda wildcards: shard_range(
-            settings.data.train_size, settings.shards, int(wildcards.shard)
-        ),
-    message:
-        "Featurize shard {wildcards.shard} by checkpoint {wildcards.checkpoint}."
-    shell:
-        "{resources.script} runtime.threads={threads} job.log={log}"
-        " job.checkpoint={wildcards.checkpoint} job.shard={wildcards.shard}"
+if settings.features_from is None:
+
+    rule featurize:
+        input:
+            data=rules.prepare_train.output,
+            weights=layout.checkpoint("{checkpoint}"),
+        output:
+            layout.features("{checkpoint}", "{shard}"),
+        log:
+            log_of("featurize/{checkpoint}.{shard}"),
+        benchmark:
+            benchmark_of("featurize/{checkpoint}.{shard}")
+        conda:
+            ENVIRONMENT
+        threads: settings.runtime.threads
+        resources:
+            mem_mb=settings.runtime.memory_mb,
+            runtime=settings.runtime.minutes,
+            gpu=GPUS,
+            script=script("featurize"),
+        params:
+            reads=reads("featurize"),
+            examples=lambda wildcards: shard_range(
+                settings.data.train_size, settings.shards, int(wildcards.shard)
+            ),
+        message:
+            "Featurize shard {wildcards.shard} by checkpoint {wildcards.checkpoint}."
+        shell:
+            "{resources.script} runtime.threads={threads} job.log={log}"
+            " job.checkpoint={wildcards.checkpoint} job.shard={wildcards.shard}"
+
+else:
+
+    rule import_features:
+        input:
+            lambda wildcards: sorted(
+                Path(settings.features_from).glob(
+                    f"features/{wildcards.checkpoint}/*.safetensors"
+                )
+            ),
+            data=rules.prepare_train.output,
+            weights=layout.checkpoint("{checkpoint}"),
+        output:
+            layout.features("{checkpoint}", "{shard}"),
+        log:
+            log_of("import_features/{checkpoint}.{shard}"),
+        benchmark:
+            benchmark_of("import_features/{checkpoint}.{shard}")
+        conda:
+            ENVIRONMENT
+        threads: settings.runtime.threads
+        resources:
+            mem_mb=settings.runtime.memory_mb,
+            runtime=settings.runtime.minutes,
+            gpu=GPUS,
+            script=script("import_features"),
+        params:
+            reads=reads("import_features"),
+            examples=lambda wildcards: shard_range(
+                settings.data.train_size, settings.shards, int(wildcards.shard)
+            ),
+        message:
+            f"Take shard {{wildcards.shard}} of checkpoint {{wildcards.checkpoint}} from {settings.features_from}."
+        shell:
+            "{resources.script} runtime.threads={threads} job.log={log}"
+            " job.checkpoint={wildcards.checkpoint} job.shard={wildcards.shard}"
 
 
 rule featurize_targets:

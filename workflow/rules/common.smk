@@ -2,6 +2,7 @@
 import hashlib
 import shlex
 import sys
+from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 

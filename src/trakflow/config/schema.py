@@ -268,6 +268,7 @@ class Config(Section):
     training: Training
     task: Component
     shards: PositiveInt
+    features_from: str | None = None
     targets: Targets
     sketch: Sketch
     solver: Solver

@@ -25,6 +25,13 @@ def check_user_files(config: Config) -> None:
     if config.evaluation.source == "files":
         named += [("evaluation.masks", config.evaluation.masks), ("evaluation.outputs", config.evaluation.outputs)]
     missing = [f"  {setting}: {file}" for setting, file in named if file is not None and not Path(file).is_file()]
+    if config.features_from is not None:
+        folder = Path(config.features_from) / "features"
+        missing += [
+            f"  features_from: {folder / str(number)} (with .safetensors files, by finalize_features)"
+            for number in range(config.checkpoints.total)
+            if not any((folder / str(number)).glob("*.safetensors"))
+        ]
     if missing:
         raise ConfigError(
             f"These files do not exist (looked from {Path.cwd()}); correct the paths, or run Snakemake in the folder "

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,29 +27,34 @@ def featurize(config: Config, layout: Layout) -> None:
     """Write one shard's features, Q and W by one checkpoint, and its Gram matrix where it has at least k rows."""
     checkpoint, shard = require(config.job.checkpoint, "job.checkpoint"), require(config.job.shard, "job.shard")
     start, stop = shard_range(config.data.train_size, config.shards, shard)
-    data = ArrayFile(layout.train)
     task = make_task(config)
-    _require_curvature(config, task)
-    arrays = tensors(data, device_of(config), slice(start, stop))
-    sketch = _sketch(config, layout, task, checkpoint, arrays)
+    require_curvature(config, task)
+    arrays = tensors(ArrayFile(layout.train), device_of(config), slice(start, stop))
+    sketch = checkpoint_sketch(config, layout, task, checkpoint, arrays)
     began = time.perf_counter()
     found = sketch_all(sketch, arrays, _batch_size(config, sketch, arrays), start, "featurize")
+    facts = shard_facts(config, layout, "featurize", sketch.k, time.perf_counter() - began)
+    stored = stored_features(found.features, config.sketch.dtype)
+    write_shard(layout.features(checkpoint, shard), found, stored, config.solver.weights == "on", facts)
+
+
+def shard_facts(config: Config, layout: Layout, stage: str, k: int, seconds: float) -> dict[str, Any]:
+    """Return the provenance of the shard that a job makes."""
+    checkpoint, shard = require(config.job.checkpoint, "job.checkpoint"), require(config.job.shard, "job.shard")
+    start, stop = shard_range(config.data.train_size, config.shards, shard)
     facts = {
         "checkpoint": checkpoint,
         "checkpoint_content": file_hash(layout.checkpoint(checkpoint)),
-        "data_content": content(data),
+        "data_content": content(ArrayFile(layout.train)),
         "gradients": gradients_fingerprint(config),
         "start": start,
         "stop": stop,
         "total": config.data.train_size,
-        "k": sketch.k,
+        "k": k,
         "dtype": config.sketch.dtype,
-        "seconds": time.perf_counter() - began,
+        "seconds": seconds,
     }
-    stored = stored_features(found.features, config.sketch.dtype)
-    weighted = config.solver.weights == "on"
-    facts = provenance(config, "featurize", **facts)
-    write_shard(layout.features(checkpoint, shard), found, stored, weighted, facts)
+    return provenance(config, stage, **facts)
 
 
 def featurize_targets(config: Config, layout: Layout) -> None:
@@ -56,7 +62,7 @@ def featurize_targets(config: Config, layout: Layout) -> None:
     checkpoint = require(config.job.checkpoint, "job.checkpoint")
     data = ArrayFile(layout.targets)
     arrays = target_tensors(data, device_of(config))
-    sketch = _sketch(config, layout, make_task(config), checkpoint, arrays)
+    sketch = checkpoint_sketch(config, layout, make_task(config), checkpoint, arrays)
     found = sketch_all(sketch, arrays, _batch_size(config, sketch, arrays), 0, "featurize targets")
     facts = {
         "checkpoint": checkpoint,
@@ -71,7 +77,12 @@ def featurize_targets(config: Config, layout: Layout) -> None:
     write_arrays(layout.target_features(checkpoint), kept, provenance(config, "featurize_targets", **facts))
 
 
-def _require_curvature(config: Config, task: Task) -> None:
+def require_curvature(config: Config, task: Task) -> None:
+    """Refuse a task without W where rows are to be weighted by it.
+
+    Raises:
+        ConfigError: It has none.
+    """
     if config.solver.weights == "on" and type(task).curvature is Task.curvature:
         raise ConfigError(
             f"Task {type(task).__name__} defines no curvature W = d2loss/df2, by which the rows of the Gram matrix "
@@ -79,7 +90,10 @@ def _require_curvature(config: Config, task: Task) -> None:
         )
 
 
-def _sketch(config: Config, layout: Layout, task: Task, checkpoint: int, arrays: Mapping[str, Tensor]) -> Sketch:
+def checkpoint_sketch(
+    config: Config, layout: Layout, task: Task, checkpoint: int, arrays: Mapping[str, Tensor]
+) -> Sketch:
+    """Make the configured sketch with one checkpoint's weights, after trying the model on one of the examples."""
     model = load_model(config, layout.checkpoint(checkpoint))
     check_model(config, model, task, arrays)
     return build_sketch(config.sketch, model, task, config.seed, checkpoint, str(device_of(config)))

@@ -1,0 +1,93 @@
+"""Stage import_features: features that a TRAKer or another experiment made, checked and taken."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trakflow.config.schema import Config
+from trakflow.config.shards import shard_range
+from trakflow.errors import CheckpointError, ConfigError, StoreError
+from trakflow.features import FeatureSet, stored_features, write_shard
+from trakflow.layout import Layout
+from trakflow.sketches.base import SketchedBatch
+from trakflow.stages.common import device_of, make_task, tensors
+from trakflow.stages.featurize import checkpoint_sketch, require_curvature, shard_facts, sketch_all
+from trakflow.stages.runner import require
+from trakflow.store import ArrayFile
+
+# Examples of a shard that are featurized again, to see that the features are theirs.
+TRIED = 8
+# Of the largest entry of an example's features; float16 keeps eleven bits.
+TOLERANCE = {"float32": 1e-3, "float16": 5e-3}
+
+
+def import_features(config: Config, layout: Layout) -> None:
+    """Write one shard from features that lie elsewhere, after featurizing a few of its examples again.
+
+    Raises:
+        CheckpointError: They were made by another checkpoint.
+        StoreError: They are of another number of examples, another sketch or type, or of other examples.
+    """
+    checkpoint, shard = require(config.job.checkpoint, "job.checkpoint"), require(config.job.shard, "job.shard")
+    start, stop = shard_range(config.data.train_size, config.shards, shard)
+    data, task = ArrayFile(layout.train), make_task(config)
+    require_curvature(config, task)
+    source = _source(config, checkpoint)
+    tried = np.unique(np.linspace(start, stop - 1, TRIED).astype(int))
+    examples = tensors(data, device_of(config), slice(start, stop))
+    picked = {name: array[torch.from_numpy(tried - start)] for name, array in examples.items()}
+    sketch = checkpoint_sketch(config, layout, task, checkpoint, picked)
+    facts = shard_facts(config, layout, "import_features", sketch.k, source.seconds * (stop - start) / source.n)
+    _require_same_facts(config, source, facts)
+    again = sketch_all(sketch, picked, len(tried), 0, "featurize again")
+    features = torch.cat([rows.clone() for _, rows in source.phi(start, stop)])
+    _require_same_features(config, tried, again.features, features[torch.from_numpy(tried - start)])
+    found = SketchedBatch(
+        features,
+        _column(source, "outputs", start, stop),
+        _column(source, "loss_gradients", start, stop),
+        _column(source, "curvatures", start, stop) if "curvatures" in source.files[0] else None,
+    )
+    stored = stored_features(found.features, config.sketch.dtype)
+    write_shard(layout.features(checkpoint, shard), found, stored, config.solver.weights == "on", facts)
+
+
+def _source(config: Config, checkpoint: int) -> FeatureSet:
+    if config.features_from is None:
+        raise ConfigError("features_from is not set, so there is nothing to import.")
+    folder = Path(Layout(config.features_from).features(checkpoint, 0)).parent
+    return FeatureSet(sorted(folder.glob("*.safetensors")), weighted=config.solver.weights == "on")
+
+
+def _column(source: FeatureSet, name: str, start: int, stop: int) -> Tensor:
+    return torch.from_numpy(source.column(name, start, stop))
+
+
+def _require_same_facts(config: Config, source: FeatureSet, facts: dict) -> None:
+    theirs = source.provenance
+    where = f"The features in {source.files[0].path.parent}"
+    if theirs["checkpoint_content"] != facts["checkpoint_content"]:
+        raise CheckpointError(
+            f"{where} were made by another checkpoint than number {facts['checkpoint']} of this experiment. Give "
+            "checkpoints.files in the order of their model_id."
+        )
+    for key, setting in (("total", "data.train_size"), ("k", "sketch.k"), ("dtype", "sketch.dtype")):
+        if theirs[key] != facts[key]:
+            raise StoreError(
+                f"{where} have {key} {theirs[key]}, but {setting} is {facts[key]}; make them agree, or set "
+                "features_from=null to make features here."
+            )
+
+
+def _require_same_features(config: Config, tried: np.ndarray, again: Tensor, found: Tensor) -> None:
+    error = (again - found).abs().amax(dim=1)
+    wrong = torch.nonzero(error > TOLERANCE[config.sketch.dtype] * again.abs().amax(dim=1)).flatten().tolist()
+    if wrong:
+        raise StoreError(
+            f"The features in {config.features_from} are not those of this experiment: example {tried[wrong[0]]}, "
+            f"featurized again, gives others ({len(wrong)} of {len(tried)} tried differ). Other examples or another "
+            "order of them, seed, sketch, task or parameters are the causes; make them agree, or set "
+            "features_from=null to make features here."
+        )
