@@ -23,16 +23,20 @@ def shell(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_own_model_files_and_command_give_scores(tmp_path: Path) -> None:
+def write_own_model(folder: Path) -> None:
     files = dict(re.findall(r"<!-- file: (.*?) -->\n```\w+\n(.*?)```", README, re.S))
     assert set(files) == {"mine.py", "config/experiment/mine.yaml"}
     for name, text in files.items():
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text, encoding="utf8")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf8")
     for seed, name in enumerate(("first.pt", "second.pt")):
         torch.manual_seed(seed)
         model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-        torch.save(model.state_dict(), tmp_path / name)
+        torch.save(model.state_dict(), folder / name)
+
+
+def test_the_own_model_files_and_command_give_scores(tmp_path: Path) -> None:
+    write_own_model(tmp_path)
     command = re.search(r"<!-- command -->\n```bash\n(.*?)\n```", README, re.S)[1]
     command = command.replace("path/to/trakflow/Snakefile", str(REPOSITORY / "Snakefile"))
     command = command.replace("snakemake ", f"{sys.executable} -m snakemake ", 1)
@@ -41,6 +45,15 @@ def test_the_own_model_files_and_command_give_scores(tmp_path: Path) -> None:
     scores = np.load(tmp_path / "results/mine/scores/trak.npy")
     assert scores.shape == (1000, 20)
     assert np.abs(scores).max() > 0
+
+
+def test_the_notebooks_lines_give_scores(tmp_path: Path) -> None:
+    write_own_model(tmp_path)
+    code = re.search(r"<!-- notebook -->\n```python\n(.*?)```", README, re.S)[1]
+    (tmp_path / "notebook.py").write_text(f"{code}\nprint(scores.shape, abs(scores).max() > 0)\n", encoding="utf8")
+    done = shell(f"{sys.executable} notebook.py", tmp_path)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.strip() == "(1000, 20) True"
 
 
 @pytest.mark.parametrize("line", [line for block in blocks("bash") for line in block.splitlines() if ".venv" in line])
