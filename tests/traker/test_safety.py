@@ -144,6 +144,20 @@ def test_processes_featurize_models_and_ranges_of_one_model_at_once(tmp_path):
     np.testing.assert_array_equal(np.array(score(attributor)), whole)
 
 
+def test_processes_finalize_at_once(tmp_path):
+    expected = scores(tmp_path / "alone", proj_dim=16)
+    featurize(small(tmp_path / "shared"))
+    script = (
+        f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from traker_problem import traker\n"
+        "traker(sys.argv[1], proj_dim=16).finalize_features()\n"
+    )
+    running = [subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "shared")]) for _ in range(4)]
+    assert [process.wait() for process in running] == [0] * 4
+    assert not list((tmp_path / "shared").rglob("*.records"))
+    np.testing.assert_array_equal(np.array(score(small(tmp_path / "shared"))), expected)
+
+
 def test_a_loader_that_shuffles_is_found_with_the_second_model(tmp_path):
     attributor = small(tmp_path)
     attributor.load_checkpoint(checkpoints()[0], model_id=0)

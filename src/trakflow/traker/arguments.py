@@ -72,6 +72,12 @@ def task_name(task: Task) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
 
 
+def task_settings(task: Task) -> dict[str, Any]:
+    """Return the plain attributes of a task, by which files know one from another of its class."""
+    holder = task.task if isinstance(task, ModelOutputTask) else task
+    return {name: value for name, value in vars(holder).items() if isinstance(value, (int, float, str, bool))}
+
+
 def has_curvature(task: Task) -> bool:
     """Whether a task defines W."""
     return type(task).curvature is not Task.curvature

@@ -54,7 +54,9 @@ def _tensor(value: Any, name: object) -> Tensor:
         raise DataError(f"'{name}' of the batch is {type(value).__name__}, not a tensor ({error}).") from error
     if tensor.ndim == 0:
         raise DataError(f"'{name}' of the batch is a single number; it needs one row an example.")
-    return tensor.long() if tensor.dtype in (torch.int32, torch.int16) else tensor
+    # Bytes are images, unless they are labels.
+    small = (torch.int32, torch.int16, torch.int8) + ((torch.uint8,) if name == "labels" else ())
+    return tensor.long() if tensor.dtype in small else tensor
 
 
 def row_numbers(

@@ -57,8 +57,8 @@ def pack_features(
     if not is_packed(save_dir, model_id):
         try:
             _write_shards(save_dir, model_id, total, weighted, settings)
-        except FileNotFoundError:
-            # Another process has packed them, and deleted the records meanwhile.
+        except (FileNotFoundError, MissingRowsError):
+            # Another process may have packed them, and deleted the records meanwhile.
             if not is_packed(save_dir, model_id):
                 raise
     if not save_dir.of_workflow:
@@ -92,17 +92,26 @@ def pack_targets(save_dir: SaveDir, name: str, model_id: int, total: int, settin
         StoreError: Targets have not been scored; names how many and which are the first.
     """
     path, records = save_dir.target_features(name, model_id), save_dir.target_records(name, model_id)
-    if path.is_file():
-        return path
-    gathered = Gathered(records, total)
+    if not path.is_file():
+        try:
+            _write_targets(path, save_dir, (name, model_id, total), settings)
+        except (FileNotFoundError, MissingRowsError):
+            # As for features.
+            if not path.is_file():
+                raise
+    delete_records(records)
+    return path
+
+
+def _write_targets(path: Path, save_dir: SaveDir, which: tuple[str, int, int], settings: Mapping[str, Any]) -> None:
+    name, model_id, total = which
+    gathered = Gathered(save_dir.target_records(name, model_id), total)
     _require_complete(gathered, f"exp_name='{name}', model_id={model_id}: targets", "score")
     arrays = gathered.read(0, total)
     k = arrays[FEATURES].shape[1]
     facts = _facts(save_dir, model_id, gathered, settings, k, "float32")
     kept = {"features": arrays[FEATURES], "outputs": arrays[OUTPUTS]}
     write_arrays(path, kept, {"stage": "featurize_targets", "version": VERSIONS["featurize_targets"], **facts})
-    delete_records(records)
-    return path
 
 
 def _facts(

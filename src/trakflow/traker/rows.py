@@ -1,6 +1,7 @@
 """The rows of one model, or of its targets, while they arrive."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -86,6 +87,22 @@ class Rows:
             arrays = record.read([ROWS, HASHES])
             known.meet(arrays[ROWS], arrays[HASHES])
             self._done[arrays[ROWS]] = True
+
+    @classmethod
+    def there(cls, folder: Path, total: int, known: KnownExamples, is_complete: Callable[[], bool]) -> "Rows":
+        """Look at what is there, while other processes may be packing it.
+
+        Args:
+            folder: The folder.
+            total: How many there are to be.
+            known: What their examples are.
+            is_complete: Whether all are there already, in another form.
+        """
+        try:
+            return cls(folder, total, known, is_complete())
+        except FileNotFoundError:
+            # Records go when they have been packed.
+            return cls(folder, total, known, is_complete())
 
     def missing(self, rows: Int64[np.ndarray, " size"]) -> Bool[np.ndarray, " size"]:
         """Which of some rows are not there yet."""

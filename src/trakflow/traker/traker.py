@@ -20,7 +20,7 @@ from trakflow.progress import progress
 from trakflow.sketches.base import Sketch
 from trakflow.sketches.parameters import differentiated_parameters
 from trakflow.store import fingerprint
-from trakflow.traker.arguments import choose_sketch, has_curvature, make_task, refuse_parts, task_name
+from trakflow.traker.arguments import choose_sketch, has_curvature, make_task, refuse_parts, task_name, task_settings
 from trakflow.traker.finalizing import is_packed
 from trakflow.traker.folder import SaveDir, require_model
 from trakflow.traker.loaded import Loaded
@@ -147,12 +147,13 @@ class TRAKer:
         if self._folder.of_workflow:
             require_model(self._folder, number)
         self._folder.register(number, content)
-        complete = is_packed(self._folder, number)
-        if self._folder.of_workflow and not complete:
+        if self._folder.of_workflow and not is_packed(self._folder, number):
             raise StoreError(
                 f"Features of checkpoint {number} are incomplete in {self.save_dir}; run the workflow that makes them."
             )
-        rows = Rows(self._folder.records(number), self.train_set_size, self._examples, complete)
+        rows = Rows.there(
+            self._folder.records(number), self.train_set_size, self._examples, lambda: is_packed(self._folder, number)
+        )
         self._loaded = self._begin(number, rows, self.train_set_size, self._choice.settings.dtype, scoring=False)
 
     def featurize(self, batch: Any, inds: Any = None, num_samples: int | None = None) -> None:
@@ -216,9 +217,9 @@ class TRAKer:
             )
         total = _at_least_one(num_targets, "num_targets")
         self._folder.register_experiment(exp_name, total)
-        complete = self._folder.target_features(exp_name, number).is_file()
+        packed = self._folder.target_features(exp_name, number)
         known = KnownExamples(total, True, f"Target of exp_name='{exp_name}'")
-        rows = Rows(self._folder.target_records(exp_name, number), total, known, complete)
+        rows = Rows.there(self._folder.target_records(exp_name, number), total, known, packed.is_file)
         # Targets are few, and scores are linear in them.
         self._loaded = self._begin(number, rows, total, "float32", scoring=True)
 
@@ -262,6 +263,7 @@ class TRAKer:
             "k": self.proj_dim,
             "train_set_size": self.train_set_size,
             "task": task_name(self.task),
+            "task_settings": task_settings(self.task),
         }
         if self._folder.of_workflow:
             check_workflow(self._folder, facts)

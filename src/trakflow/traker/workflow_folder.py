@@ -36,9 +36,12 @@ def check_workflow(save_dir: SaveDir, facts: Mapping[str, Any]) -> None:
         **config["sketch"],
         "seed": config["seed"],
         "train_set_size": config["data"]["train_size"],
-        "task": config["task"]["_target_"],
+        "task": config["task"].pop("_target_"),
+        # Arguments that its task was not given have its defaults.
+        "task_settings": {**facts["task_settings"], **config["task"]},
     }
-    if theirs["name"] == "identity":
+    if theirs["k"] is None:
+        # It follows from the model then.
         theirs["k"] = facts["k"]
     differing = [
         f"{ARGUMENTS.get(name, name)}: {facts.get(name)!r} here, {theirs.get(name)!r} in the workflow"
