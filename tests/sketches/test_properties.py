@@ -174,11 +174,11 @@ def test_tensor_sketch_distorts_real_gradients_no_more_than_its_law(digits):
         SEEDS,
     )
     margin = BOUND * found.std(ddof=1)
-    # In general its bound is four times that of a transform with independent entries (Pham & Pagh 2013); for gradients
-    # of several layers it is as exact as one.
+    # In general its bound is four times that of a transform with independent entries (Pham & Pagh 2013); as no two
+    # entries of a small layer's row meet, nor many of different rows, gradients of several layers do better than that.
     assert margin < 0.6
-    assert found.mean() - margin < 1
-    assert found.mean() + margin > 0.8
+    assert found.mean() < 0.8
+    assert found.mean() + margin > 0.5
 
 
 def assert_same_in_every_layout(make_sketch, arrays):
@@ -249,11 +249,13 @@ def test_checkpoints_parameters_and_seeds_get_independent_matrices(name):
     size, k = 2000, 32
     matrices = [matrix_of(name, checkpoint, size, k) for checkpoint in range(4)]
     matrices.append(matrix_of(name, 0, size, k, seed=1))
+    # A row of a layer goes to consecutive features: two whole rows may go to the same ones, with signs of their own.
+    apart = 1 if name == "tensor_sketch" else k
     for left, right in itertools.combinations(matrices, 2):
-        assert correlation(left, right) < 5 / (size * k) ** 0.5
+        assert correlation(left, right) < 5 / (size * apart) ** 0.5
     for matrix in matrices:
         first, second = matrix.chunk(2)
-        assert correlation(first, second) < 5 / (size // 2 * k) ** 0.5
+        assert correlation(first, second) < 5 / (size // 2 * apart) ** 0.5
     # The same entries again, to see that the bound is one that equal matrices exceed.
     assert correlation(matrices[0], matrix_of(name, 0, size, k)) == pytest.approx(1)
 

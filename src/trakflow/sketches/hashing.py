@@ -1,5 +1,9 @@
 """Count sketches by a hash of rows and a hash of columns: entry (r, c) goes to feature (h1(r) + h2(c)) mod k.
 
+h1 is random, one row in each of as many equal parts of the features as there are rows: of few rows none meet in full,
+which would be rare but costly for gradients of rank one. h2(c) = c mod k: a row is added to consecutive features, many
+times as fast as to scattered ones. Both have random signs, which alone make inner products right on average.
+
 On a CPU compiled kernels run once there has been enough to add, and before that torch's scatter: the same additions in
 the same order, so the same bits. On a GPU torch's scatter adds in any order.
 """
@@ -8,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -22,7 +27,7 @@ LARGE = 1 << 16
 
 @dataclass(frozen=True)
 class Hash:
-    """Random feature and sign of each row, or of each column, of one parameter.
+    """Feature and random sign of each row, or of each column, of one parameter.
 
     Attributes:
         index: In [0, k), int32.
@@ -36,30 +41,52 @@ class Hash:
     def draw(cls, size: int, k: int, device: torch.device, *seed: int | str) -> "Hash":
         """Draw the hash that the seed names: the same on every device."""
         random = generator(*seed)
-        index = torch.from_numpy(random.integers(0, k, size, dtype="int32"))
-        sign = torch.from_numpy(random.integers(0, 2, size, dtype="int8")).mul_(2).sub_(1).float()
-        return cls(index.to(device), sign.to(device))
-
-    @classmethod
-    def trivial(cls, device: torch.device) -> "Hash":
-        """Of the single column of a vector."""
-        return cls(torch.zeros(1, dtype=torch.int32, device=device), torch.ones(1, device=device))
+        places = (random.permutation(size) + random.random(size)) * (k / size)
+        index = torch.from_numpy(places.astype("int32")).clamp_(max=k - 1)
+        return cls(index.to(device), _signs(random, size).to(device))
 
     def part(self, first: int, size: int) -> "Hash":
         """Some of the rows."""
         return Hash(self.index[first : first + size], self.sign[first : first + size])
 
 
+@dataclass(frozen=True)
+class ColumnHash(Hash):
+    """Consecutive features, beginning again after k of them."""
+
+    @classmethod
+    def draw(cls, size: int, k: int, device: torch.device, *seed: int | str) -> "ColumnHash":
+        """Draw the signs that the seed names: the same on every device."""
+        index = torch.arange(size, dtype=torch.int32).remainder_(k)
+        return cls(index.to(device), _signs(generator(*seed), size).to(device))
+
+    @classmethod
+    def trivial(cls, device: torch.device) -> "ColumnHash":
+        """Of the single column of a vector."""
+        return cls(torch.zeros(1, dtype=torch.int32, device=device), torch.ones(1, device=device))
+
+
+def _signs(random: np.random.Generator, size: int) -> Float[Tensor, " size"]:
+    return torch.from_numpy(random.integers(0, 2, size, dtype="int8")).mul_(2).sub_(1).float()
+
+
 def add_count_sketch(features: Float[Tensor, "rows k"], values: Float[Tensor, "rows size"], by: Hash) -> None:
     """Sketch vectors, in place: to feature j of a row the signed entries are added that hash to j."""
-    if scatter.compiled_by_now(features.device, values.numel()):
+    if isinstance(by, ColumnHash):
+        k = features.shape[1]
+        for signed, sign in zip(values.split(k, dim=1), by.sign.to(values.dtype).split(k), strict=True):
+            features[:, : len(sign)].addcmul_(signed, sign)
+    elif scatter.compiled_by_now(features.device, values.numel()):
         scatter.add_count_sketch(features, values, by.index, by.sign)
     else:
         features.index_add_(1, by.index.long(), values * by.sign.to(values.dtype))
 
 
 def scatter_matrices(
-    features: Float[Tensor, "batch k"], matrices: Sequence[Float[Tensor, "rows columns"]], rows: Hash, columns: Hash
+    features: Float[Tensor, "batch k"],
+    matrices: Sequence[Float[Tensor, "rows columns"]],
+    rows: Hash,
+    columns: ColumnHash,
 ) -> None:
     """Add the sketch of one matrix an example to the features, in place."""
     k, entries = features.shape[1], len(rows.index) * len(columns.index)
@@ -69,8 +96,7 @@ def scatter_matrices(
     bounds = [len(rows.index) * part // parts for part in range(parts + 1)]
     cuts = [slice(start, stop) for start, stop in pairwise(bounds)]
     if scatter.compiled_by_now(features.device, len(matrices) * entries):
-        hashes = (rows.index, rows.sign), (columns.index, columns.sign)
-        scatter.scatter_matrices(totals, cuts, matrices, *hashes)
+        scatter.scatter_matrices(totals, cuts, matrices, (rows.index, rows.sign), columns.sign)
     else:
         for cut, own in zip(cuts, totals, strict=True):
             index = (rows.index[cut].long().unsqueeze(1) + columns.index.long()).flatten()
@@ -87,11 +113,11 @@ def scatter_products(
     left: Float[Tensor, "batch rows"],
     right: Float[Tensor, "batch columns"],
     rows: Hash,
-    columns: Hash,
+    columns: ColumnHash,
 ) -> None:
     """Add the sketch of one rank-one matrix left x right an example, in place."""
     if scatter.compiled_by_now(features.device, left.numel() * right.shape[1]):
-        scatter.scatter_products(features, left, right, (rows.index, rows.sign), (columns.index, columns.sign))
+        scatter.scatter_products(features, left, right, (rows.index, rows.sign), columns.sign)
         return
     products = (left * rows.sign.to(left.dtype)).unsqueeze(2) * (right * columns.sign.to(right.dtype)).unsqueeze(1)
     index = (rows.index.long().unsqueeze(1) + columns.index.long()).remainder_(features.shape[1]).flatten()
@@ -103,7 +129,7 @@ def scatter_lookups(
     indices: Int[Tensor, "batch positions"],
     values: Float[Tensor, "batch positions columns"],
     rows: Hash,
-    columns: Hash,
+    columns: ColumnHash,
 ) -> None:
     """Add the sketch of the matrices whose row indices[p] is the sum of values[p], in place."""
     k = features.shape[1]

@@ -69,20 +69,16 @@ def scatter_matrices(
     cuts: Sequence[slice],
     matrices: Sequence[Float[Tensor, "rows columns"]],
     rows: HashArrays,
-    columns: HashArrays,
+    column_sign: Float[Tensor, " columns"],
 ) -> None:
     """See `hashing.scatter_matrices`: add each cut of the rows to sums of its own."""
-    row_arrays, column_arrays, target = (
-        [array(part) for part in rows],
-        [array(part) for part in columns],
-        totals.numpy(),
-    )
+    row_arrays, sign, target = [array(part) for part in rows], array(column_sign), totals.numpy()
     calls = []
     for example, matrix in enumerate(matrices):
         source = array(matrix)
         for part, cut in enumerate(cuts):
             own = [hashes[cut] for hashes in row_arrays]
-            calls.append((source[cut], *own, *column_arrays, target[part, example]))
+            calls.append((source[cut], *own, sign, target[part, example]))
     run_parallel(_kernels().scatter_matrix, calls)
 
 
@@ -91,11 +87,11 @@ def scatter_products(
     left: Float[Tensor, "batch rows"],
     right: Float[Tensor, "batch columns"],
     rows: HashArrays,
-    columns: HashArrays,
+    column_sign: Float[Tensor, " columns"],
 ) -> None:
     """See `hashing.scatter_products`."""
     sources, target = (array(left), array(right)), features.numpy()
-    hashes = [array(part) for part in (*rows, *columns)]
+    hashes = [array(part) for part in (*rows, column_sign)]
     slices = _row_slices(len(features), left.shape[1] * right.shape[1])
     calls = [(*(source[own] for source in sources), *hashes, target[own]) for own in slices]
     run_parallel(_kernels().scatter_products, calls)

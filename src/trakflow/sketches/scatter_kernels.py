@@ -18,29 +18,38 @@ def add_count_sketch(values, index, sign, features):
 
 @compiled
 @no_type_check
-def scatter_matrix(matrix, row_index, row_sign, column_index, column_sign, features):
-    """Add a matrix to features (2k) at the sums of its rows' and columns' indices."""
+def scatter_matrix(matrix, row_index, row_sign, column_sign, features):
+    """Add a matrix to features (2k): each row to consecutive ones, from its index on, every k columns anew."""
+    k, size = len(features) // 2, matrix.shape[1]
     for row in range(matrix.shape[0]):
         first, sign = row_index[row], row_sign[row]
-        for column in range(matrix.shape[1]):
-            # Unsigned, so that no index needs to be checked for counting from the end.
-            features[np.uint32(first + column_index[column])] += sign * column_sign[column] * matrix[row, column]
+        for begin in range(0, size, k):
+            count = min(k, size - begin)
+            # Slices, of which the compiler sees that the loop runs through them one entry after another.
+            target, signs = features[first : first + count], column_sign[begin : begin + count]
+            source = matrix[row, begin : begin + count]
+            for entry in range(count):
+                target[entry] += sign * signs[entry] * source[entry]
 
 
 @compiled
 @no_type_check
-def scatter_products(left, right, row_index, row_sign, column_index, column_sign, features):
+def scatter_products(left, right, row_index, row_sign, column_sign, features):
     """Add each example's outer product left x right to its features (examples x k)."""
-    k = features.shape[1]
-    signed = np.empty(right.shape[1], right.dtype)
+    k, size = features.shape[1], right.shape[1]
+    signed = np.empty(size, right.dtype)
     for example in range(left.shape[0]):
-        for column in range(right.shape[1]):
+        for column in range(size):
             signed[column] = column_sign[column] * right[example, column]
         for row in range(left.shape[1]):
             # Units that a ReLU switched off are many.
             if left[example, row] != 0:
-                first, factor = row_index[row], row_sign[row] * left[example, row]
-                for column in range(right.shape[1]):
-                    place = first + column_index[column]
-                    place = place - k if place >= k else place
-                    features[example, place] += factor * signed[column]
+                factor = row_sign[row] * left[example, row]
+                place, begin = row_index[row], 0
+                while begin < size:
+                    # As far as the features reach, then from the first one on.
+                    count = min(k - place, size - begin)
+                    target, source = features[example, place : place + count], signed[begin : begin + count]
+                    for entry in range(count):
+                        target[entry] += factor * source[entry]
+                    place, begin = 0, begin + count

@@ -16,7 +16,15 @@ from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
 from trakflow.sketches.contributions import Contribution, Elementwise, Lookup, Outer, Patches
-from trakflow.sketches.hashing import PARTS, Hash, add_count_sketch, scatter_lookups, scatter_matrices, scatter_products
+from trakflow.sketches.hashing import (
+    PARTS,
+    ColumnHash,
+    Hash,
+    add_count_sketch,
+    scatter_lookups,
+    scatter_matrices,
+    scatter_products,
+)
 from trakflow.sketches.hooked import Accumulator, HookedSketch
 from trakflow.sketches.routes import Route, cheaper_route
 from trakflow.tasks.base import Task
@@ -30,15 +38,15 @@ class ParameterHash:
     """The hash of one parameter: of its first dimension, and of the others together."""
 
     rows: Hash
-    columns: Hash
+    columns: ColumnHash
 
     @classmethod
     def draw(cls, name: str, shape: torch.Size, k: int, seed: int, device: torch.device) -> "ParameterHash":
         """Draw the hash that (seed, name) names; a vector has one column, hashed to nothing."""
         rows = Hash.draw(shape[0] if shape else 1, k, device, seed, "tensor_sketch", name, "rows")
         if len(shape) < 2:
-            return cls(rows, Hash.trivial(device))
-        return cls(rows, Hash.draw(shape[1:].numel(), k, device, seed, "tensor_sketch", name, "columns"))
+            return cls(rows, ColumnHash.trivial(device))
+        return cls(rows, ColumnHash.draw(shape[1:].numel(), k, device, seed, "tensor_sketch", name, "columns"))
 
 
 class TensorSketch(HookedSketch):
