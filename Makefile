@@ -7,7 +7,7 @@ BASE := .venv/.base-installed
 DEV := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-report test-slow benchmark benchmark-quality lint format clean
+.PHONY: help run test test-report test-slow benchmark benchmark-parity benchmark-quality lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ benchmark: $(DEV) ## Featurizing, scoring, retraining and the workflow into resu
 	$(BIN)/python benchmarks/scoring.py
 	$(BIN)/python benchmarks/retraining.py
 	$(BIN)/python benchmarks/workflow.py
+
+benchmark-parity: $(DEV) ## Scores, LDS and seconds beside traker, into results/benchmarks (half an hour; an idle machine)
+	$(BIN)/python benchmarks/parity.py
 
 benchmark-quality: $(DEV) ## LDS against featurize seconds of every sketch (runs both experiments first)
 	$(BIN)/snakemake --profile workflow/profiles/local --config experiment=digits

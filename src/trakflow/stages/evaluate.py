@@ -9,12 +9,12 @@ import numpy as np
 from trakflow.config.schema import Config
 from trakflow.config.shards import batch_count, batch_indices
 from trakflow.data.arrays import read_array
-from trakflow.errors import StoreError
 from trakflow.evaluation.lds import check_evaluation, lds_interval, noise_ceiling, predicted_outputs
+from trakflow.evaluation.retrained import read_batches
 from trakflow.layout import METHOD, Layout
 from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, atomic_path, content, read_json, write_arrays
+from trakflow.store import ArrayFile, atomic_path, read_json, write_arrays
 from trakflow.subsets import random_subsets
 
 
@@ -39,26 +39,10 @@ def evaluation_data(config: Config, layout: Layout) -> tuple[np.ndarray, np.ndar
         outputs = read_array(str(settings.outputs), "evaluation.outputs")
         outputs = outputs[None] if outputs.ndim == 2 else outputs
     else:
-        files = [
-            ArrayFile(layout.subsets(batch))
-            for batch in range(batch_count(settings.subsets, settings.models_per_batch))
-        ]
-        masks = np.concatenate([file.read("masks") for file in files])
-        outputs = np.stack([_outputs(layout, number, files) for number in range(settings.retrains)])
+        batches = batch_count(settings.subsets, settings.models_per_batch)
+        masks, outputs = read_batches(layout, settings.retrains, batches)
     check_evaluation(masks, outputs, config.data.train_size, config.data.target_count)
     return masks.astype(bool), outputs.astype(np.float32)
-
-
-def _outputs(layout: Layout, number: int, masks: list[ArrayFile]) -> np.ndarray:
-    parts = []
-    for batch, file in enumerate(masks):
-        outputs = ArrayFile(layout.retrained_outputs(number, batch))
-        if outputs.provenance["masks"] != content(file):
-            raise StoreError(
-                f"{outputs.path} was made on other subsets than {file.path}. Delete it and run the same command again."
-            )
-        parts.append(outputs.read("outputs"))
-    return np.concatenate(parts)
 
 
 def evaluate(config: Config, layout: Layout) -> None:

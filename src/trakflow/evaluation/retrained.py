@@ -1,0 +1,59 @@
+"""What models retrained on subsets said of the targets, read from a results folder."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float32
+
+from trakflow.errors import StoreError
+from trakflow.layout import Layout
+from trakflow.store import ArrayFile, content
+
+Retrained = tuple[Bool[np.ndarray, "subsets n"], Float32[np.ndarray, "retrains subsets m"]]
+
+
+def read_batches(layout: Layout, retrains: int, batches: int) -> Retrained:
+    """Return the masks of all subsets and the outputs of all models retrained on them.
+
+    Args:
+        layout: Of the results folder.
+        retrains: How many models there are of each subset.
+        batches: In how many batches the subsets lie.
+
+    Raises:
+        StoreError: A file is missing or damaged, or outputs were made on other subsets.
+    """
+    files = [ArrayFile(layout.subsets(batch)) for batch in range(batches)]
+    masks = np.concatenate([file.read("masks") for file in files]).astype(bool)
+    return masks, np.stack([_outputs(layout, number, files) for number in range(retrains)])
+
+
+def read_retrained(results: Path | str) -> Retrained:
+    """Return the same of everything that lies in a results folder of the workflow.
+
+    Raises:
+        StoreError: No retrained models have been evaluated there.
+    """
+    layout = Layout(str(results))
+    retrains, batches = (
+        len(list(Path(results).glob(str(Path(pattern).relative_to(results)))))
+        for pattern in (layout.retrained_outputs("*", 0), layout.subsets("*"))
+    )
+    if not retrains or not batches:
+        raise StoreError(
+            f"{results} holds no outputs of retrained models; run the workflow with evaluation=retrain first."
+        )
+    return read_batches(layout, retrains, batches)
+
+
+def _outputs(layout: Layout, number: int, masks: Sequence[ArrayFile]) -> Float32[np.ndarray, "subsets m"]:
+    parts = []
+    for batch, file in enumerate(masks):
+        outputs = ArrayFile(layout.retrained_outputs(number, batch))
+        if outputs.provenance["masks"] != content(file):
+            raise StoreError(
+                f"{outputs.path} was made on other subsets than {file.path}. Delete it and run the same command again."
+            )
+        parts.append(outputs.read("outputs"))
+    return np.concatenate(parts)

@@ -1,0 +1,38 @@
+import numpy as np
+import pytest
+
+from trakflow.errors import StoreError
+from trakflow.evaluation.retrained import read_batches, read_retrained
+from trakflow.stages.evaluate import evaluation_data, subsets
+from trakflow.stages.retrain import retrain, retrained_outputs
+
+
+@pytest.fixture
+def retrained(experiment):
+    run = experiment().prepare()
+    for batch in range(2):
+        run.run(subsets, batch=batch)
+        for number in range(2):
+            run.run(retrain, retrain=number, batch=batch)
+            run.run(retrained_outputs, retrain=number, batch=batch)
+    return run
+
+
+def test_everything_in_a_folder_is_what_the_evaluation_reads(retrained):
+    masks, outputs = read_retrained(retrained.layout.root)
+    assert masks.shape == (6, 60)
+    assert outputs.shape == (2, 6, 7)
+    expected = evaluation_data(retrained.config, retrained.layout)
+    np.testing.assert_array_equal(masks, expected[0])
+    np.testing.assert_array_equal(outputs, expected[1])
+
+
+def test_a_folder_without_retrained_models_says_so(tmp_path):
+    with pytest.raises(StoreError, match="evaluation=retrain"):
+        read_retrained(tmp_path)
+
+
+def test_outputs_of_other_subsets_are_refused(retrained):
+    retrained.configure("evaluation.fraction=0.4").run(subsets, batch=1)
+    with pytest.raises(StoreError, match="other subsets"):
+        read_batches(retrained.layout, 2, 2)
