@@ -8,6 +8,7 @@ no registry. Below it, as in a results folder of the workflow: `features/<model_
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -149,16 +150,18 @@ class SaveDir:
             ConfigError: Names each setting that differs, with both values.
         """
         known = write_json_once(self.own / "traker.json", settings)
-        differing = [
-            f"{name} is {settings.get(name)!r} here and {known.get(name)!r} there"
-            for name in sorted(known.keys() | settings.keys())
-            if known.get(name) != settings.get(name)
-        ]
+        differing = [f"{name} is {here!r} here and {there!r} there" for name, here, there in unequal(settings, known)]
         if differing:
             raise ConfigError(
                 f"{self.root} was made with other settings than this TRAKer: {'; '.join(differing)}. Use the same, or "
                 "another save_dir."
             )
+
+
+def unequal(here: Mapping[str, Any], there: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return each name whose values differ, with both; None stands for a missing one."""
+    names = sorted(here.keys() | there.keys())
+    return [(name, here.get(name), there.get(name)) for name in names if here.get(name) != there.get(name)]
 
 
 def require_model(save_dir: SaveDir, model_id: int) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from trakflow.errors import ConfigError
-from trakflow.traker.folder import SaveDir
+from trakflow.traker.folder import SaveDir, unequal
 
 # What a TRAKer calls the settings of the workflow.
 ARGUMENTS = {
@@ -44,9 +44,8 @@ def check_workflow(save_dir: SaveDir, facts: Mapping[str, Any]) -> None:
         # It follows from the model then.
         theirs["k"] = facts["k"]
     differing = [
-        f"{ARGUMENTS.get(name, name)}: {facts.get(name)!r} here, {theirs.get(name)!r} in the workflow"
-        for name in sorted(theirs.keys() | facts.keys())
-        if facts.get(name) != theirs.get(name)
+        f"{ARGUMENTS.get(name, name)}: {here!r} here, {there!r} in the workflow"
+        for name, here, there in unequal(facts, theirs)
     ]
     if differing:
         raise ConfigError(
