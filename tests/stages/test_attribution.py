@@ -58,7 +58,9 @@ def test_an_automatic_ridge_is_the_best_of_the_self_lds_curve(experiment):
     found = read_json(run.layout.ridge(3))
     grid = found["curve"]["ridge"]
     np.testing.assert_allclose(grid, 10.0 ** np.arange(-3, 4), rtol=1e-12)
-    best = int(np.argmax(found["curve"]["self_lds"]))
+    curve = found["curve"]["self_lds"]
+    # Three checkpoints give few different ranks: of equals it is the largest.
+    best = max(place for place, value in enumerate(curve) if value == max(curve))
     assert (found["rule"], found["value"], found["unit"]) == ("self-LDS", grid[best], "relative")
     assert found["self_lds"] == max(found["curve"]["self_lds"])
     assert found["at_edge_of_grid"] == (best in (0, 6))
