@@ -158,6 +158,13 @@ def test_processes_finalize_at_once(tmp_path):
     np.testing.assert_array_equal(np.array(score(small(tmp_path / "shared"))), expected)
 
 
+def test_a_file_that_another_process_is_writing_is_no_shard(tmp_path):
+    attributor = featurize(small(tmp_path))
+    (tmp_path / "features" / "0" / ".0.abc123.safetensors").write_bytes(b"half")
+    attributor.finalize_features()
+    assert score(attributor).shape == (N, len(TARGETS[0]))
+
+
 def test_a_loader_that_shuffles_is_found_with_the_second_model(tmp_path):
     attributor = small(tmp_path)
     attributor.load_checkpoint(checkpoints()[0], model_id=0)

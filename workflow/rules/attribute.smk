@@ -38,7 +38,7 @@ else:
         input:
             lambda wildcards: sorted(
                 Path(settings.features_from).glob(
-                    f"features/{wildcards.checkpoint}/*.safetensors"
+                    f"features/{wildcards.checkpoint}/[0-9]*.safetensors"
                 )
             ),
             data=rules.prepare_train.output,

@@ -30,7 +30,7 @@ def check_user_files(config: Config) -> None:
         missing += [
             f"  features_from: {folder / str(number)} (with .safetensors files, by finalize_features)"
             for number in range(config.checkpoints.total)
-            if not any((folder / str(number)).glob("*.safetensors"))
+            if not any((folder / str(number)).glob("[0-9]*.safetensors"))
         ]
     if missing:
         raise ConfigError(

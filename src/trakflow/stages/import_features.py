@@ -58,7 +58,7 @@ def _source(config: Config, checkpoint: int) -> FeatureSet:
     if config.features_from is None:
         raise ConfigError("features_from is not set, so there is nothing to import.")
     folder = Path(Layout(config.features_from).features(checkpoint, 0)).parent
-    return FeatureSet(sorted(folder.glob("*.safetensors")), weighted=config.solver.weights == "on")
+    return FeatureSet(sorted(folder.glob("[0-9]*.safetensors")), weighted=config.solver.weights == "on")
 
 
 def _column(source: FeatureSet, name: str, start: int, stop: int) -> Tensor:

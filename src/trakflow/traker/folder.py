@@ -58,7 +58,8 @@ class SaveDir:
 
     def shards(self, model_id: int) -> list[Path]:
         """Shards of one model, sorted by number."""
-        return sorted(self.model_folder(model_id).glob("*.safetensors"), key=lambda path: int(path.stem))
+        # Not the hidden names under which another process is writing.
+        return sorted(self.model_folder(model_id).glob("[0-9]*.safetensors"), key=lambda path: int(path.stem))
 
     def kernel(self, model_id: int) -> Path:
         """The factored Gram matrix of one model."""
