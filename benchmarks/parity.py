@@ -191,7 +191,7 @@ def _cases(parameters: int, k: int, ridge: float) -> list[tuple[str, str, Any, d
 
 
 def run(problem: Problem, truth: Truth, k: int, repeats: int) -> list[dict[str, Any]]:
-    """Run every case, and compare each with the first of its projection."""
+    """Run every case, and compare each with traker's scores of its projection."""
     parameters = sum(value.numel() for value in problem.factory().parameters())
     ridge = mean_diagonal(problem, truth.checkpoints)
     actual, ceiling = truth.outputs.mean(axis=0), noise_ceiling(truth.outputs) if len(truth.outputs) > 1 else np.nan
@@ -203,7 +203,8 @@ def run(problem: Problem, truth: Truth, k: int, repeats: int) -> list[dict[str, 
             for _ in range(repeats if library == "trakflow" else 1)
         ]
         scores = runs[0].scores
-        reference = first.setdefault(projection, scores)
+        # The default sketch has no counterpart there: it is compared with the scores that no projection disturbs.
+        reference = first["none"] if projection.startswith("tensor_sketch") else first.setdefault(projection, scores)
         predicted = predicted_outputs(scores, truth.masks)
         estimate = lds_interval(predicted, actual, 1000, 0.95, SEED)
         pearson = [np.corrcoef(a, b)[0, 1] for a, b in zip(scores.T, reference.T, strict=True)]
