@@ -7,6 +7,7 @@ from safetensors.torch import load_file
 from traker_problem import batches
 
 from trakflow import TRAKer
+from trakflow.config.stages import VERSIONS
 from trakflow.errors import CheckpointError, ConfigError, DataError, StoreError
 from trakflow.models.mlp import MLP
 from trakflow.models.weights import weights_hash
@@ -89,6 +90,17 @@ def test_the_class_scores_new_targets_by_the_workflows_features(finished, tmp_pa
     traker.finalize_features()
     own = featurized(finished, tmp_path / "own", lambda_reg=0.5)
     require_equal(scored(finished, traker), scored(finished, own))
+
+
+def test_features_of_another_version_are_not_scored_with(finished, tmp_path, monkeypatch):
+    own = featurized(finished, tmp_path / "own")
+    monkeypatch.setitem(VERSIONS, "featurize", VERSIONS["featurize"] + 1)
+    workflows = attributor(finished, tmp_path / "results")
+    for traker in (workflows, own):
+        with pytest.raises(StoreError, match="version"):
+            traker.start_scoring_checkpoint("test", states(finished)[0], model_id=0, num_targets=7)
+    with pytest.raises(ConfigError, match="version is"):
+        attributor(finished, tmp_path / "own")
 
 
 @pytest.mark.parametrize(

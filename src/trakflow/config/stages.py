@@ -115,7 +115,12 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "import_mask": lambda config: {"train_size": config.data.train_size},
     "import_checkpoint": lambda config: {"model": with_source(config.model)},
     "featurize": _gradients,
-    "import_features": lambda config: {**_gradients(config), "features_from": config.features_from},
+    # Compared with what featurizing gives, so a new version of that makes it run again.
+    "import_features": lambda config: {
+        **_gradients(config),
+        "featurize": VERSIONS["featurize"],
+        "features_from": config.features_from,
+    },
     "featurize_targets": _gradients,
     "finalize": lambda config: {"weights": config.solver.weights},
     "choose_ridge": _choose_ridge,

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from trakflow.config.schema import Config
@@ -61,7 +62,9 @@ def load_model(config: Config, path: str) -> nn.Module:
     return model.to(device_of(config)).eval()
 
 
-def tensors(file: ArrayFile, device: torch.device, rows: slice = slice(None)) -> dict[str, Tensor]:
+def tensors(
+    file: ArrayFile, device: torch.device, rows: slice | Int[np.ndarray, " rows"] = slice(None)
+) -> dict[str, Tensor]:
     """Read examples as tensors, without their ids."""
     return {
         name: torch.from_numpy(np.ascontiguousarray(array[rows])).to(device)

@@ -33,13 +33,13 @@ def featurize(config: Config, layout: Layout) -> None:
     sketch = checkpoint_sketch(config, layout, task, checkpoint, arrays)
     began = time.perf_counter()
     found = sketch_all(sketch, arrays, _batch_size(config, sketch, arrays), start, "featurize")
-    facts = shard_facts(config, layout, "featurize", sketch.k, time.perf_counter() - began)
+    facts = shard_facts(config, layout, sketch.k, time.perf_counter() - began)
     stored = stored_features(found.features, config.sketch.dtype)
     write_shard(layout.features(checkpoint, shard), found, stored, config.solver.weights == "on", facts)
 
 
-def shard_facts(config: Config, layout: Layout, stage: str, k: int, seconds: float) -> dict[str, Any]:
-    """Return the provenance of the shard that a job makes."""
+def shard_facts(config: Config, layout: Layout, k: int, seconds: float) -> dict[str, Any]:
+    """Return the provenance of the shard that a job makes, whether it computes the features or takes equal ones."""
     checkpoint, shard = require(config.job.checkpoint, "job.checkpoint"), require(config.job.shard, "job.shard")
     start, stop = shard_range(config.data.train_size, config.shards, shard)
     facts = {
@@ -54,7 +54,7 @@ def shard_facts(config: Config, layout: Layout, stage: str, k: int, seconds: flo
         "dtype": config.sketch.dtype,
         "seconds": seconds,
     }
-    return provenance(config, stage, **facts)
+    return provenance(config, "featurize", **facts)
 
 
 def featurize_targets(config: Config, layout: Layout) -> None:

@@ -13,7 +13,7 @@ from trakflow.features import FeatureSet, stored_features, write_shard
 from trakflow.layout import Layout
 from trakflow.sketches.base import SketchedBatch
 from trakflow.stages.common import device_of, make_task, tensors
-from trakflow.stages.featurize import checkpoint_sketch, require_curvature, shard_facts, sketch_all
+from trakflow.stages.featurize import checkpoint_sketch, require_curvature, shard_facts
 from trakflow.stages.runner import require
 from trakflow.store import ArrayFile
 
@@ -36,14 +36,14 @@ def import_features(config: Config, layout: Layout) -> None:
     require_curvature(config, task)
     source = _source(config, checkpoint)
     tried = np.unique(np.linspace(start, stop - 1, TRIED).astype(int))
-    examples = tensors(data, device_of(config), slice(start, stop))
-    picked = {name: array[torch.from_numpy(tried - start)] for name, array in examples.items()}
+    picked = tensors(data, device_of(config), tried)
     sketch = checkpoint_sketch(config, layout, task, checkpoint, picked)
-    facts = shard_facts(config, layout, "import_features", sketch.k, source.seconds * (stop - start) / source.n)
+    facts = shard_facts(config, layout, sketch.k, source.seconds * (stop - start) / source.n)
     _require_same_facts(config, source, facts)
-    again = sketch_all(sketch, picked, len(tried), 0, "featurize again")
+    again = sketch(picked)
+    again.require_finite(tried.tolist())
     features = torch.cat([rows.clone() for _, rows in source.phi(start, stop)])
-    _require_same_features(config, tried, again.features, features[torch.from_numpy(tried - start)])
+    _require_same_features(config, tried, again.features.cpu(), features[torch.from_numpy(tried - start)])
     found = SketchedBatch(
         features,
         _column(source, "outputs", start, stop),

@@ -75,7 +75,7 @@ class SaveDir:
         """Folder of one set of targets.
 
         Raises:
-            ConfigError: The name is not fit for a file, or the workflow's own.
+            ConfigError: The name is not fit for a file.
         """
         if not NAME.fullmatch(name):
             raise ConfigError(f"exp_name='{name}' names files; use letters, digits, '.', '_' and '-'.")

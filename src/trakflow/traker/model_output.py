@@ -112,7 +112,7 @@ class _StandIn(nn.Module):
             return super().__getattr__(name)
         except AttributeError as error:
             raise ConfigError(
-                f"The task's get_output reads model.{name}. It may only call the model, as by torch.func."
+                f"The task reads model.{name}. It may only call the model, as by torch.func."
                 "functional_call(model, (weights, buffers), ...): its batch is computed together. Write the task as a "
                 "trakflow.tasks.base.Task, whose `forward` may use the model as it likes."
             ) from error

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from trakflow.config.stages import VERSIONS
 from trakflow.errors import ConfigError, StoreError
 from trakflow.features import FeatureSet
 from trakflow.kernel_file import is_kernel_of, make_kernel, read_kernel, write_kernel
@@ -64,6 +65,16 @@ def choose_ridge(lambda_reg: float | None, relative: float | None, k: int, n: in
     return Ridge(DEFAULT_RELATIVE_RIDGE if relative is None else float(relative), "relative")
 
 
+def _require_this_version(features: FeatureSet) -> None:
+    made, now = features.provenance["version"], VERSIONS["featurize"]
+    if made != now:
+        raise StoreError(
+            f"The features in {features.files[0].path.parent} were made by version {made} of trakflow's featurizing, "
+            f"and this is version {now}; its target features would not fit them. Featurize again, in another save_dir "
+            "or by running the workflow again."
+        )
+
+
 @dataclass(frozen=True)
 class Solver:
     """Makes kernels and scores of the models in a save_dir.
@@ -102,9 +113,11 @@ class Solver:
 
         Raises:
             NotReadyError: It has not.
+            StoreError: Another version of trakflow featurized, by other random matrices perhaps.
         """
         if is_packed(self.save_dir, model_id):
             features = FeatureSet(self.save_dir.shards(model_id), self.weighted)
+            _require_this_version(features)
             if self._kernel_path(features) is not None:
                 return features
         raise NotReadyError(

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor, nn
 
+from trakflow.config.stages import VERSIONS
 from trakflow.devices import usable_device
 from trakflow.errors import CheckpointError, ConfigError, StoreError
 from trakflow.models.weights import load_weights, read_state, weights_hash
@@ -242,6 +243,7 @@ class TRAKer:
             are looked at.
 
         Raises:
+            ConfigError: exp_name is unknown.
             StoreError: A model is unknown, not finalized or lacks targets, or models were made with other data.
         """
         path = self._solver.score(exp_name, self._chosen(model_ids), allow_skip)
@@ -268,7 +270,7 @@ class TRAKer:
         if self._folder.of_workflow:
             check_workflow(self._folder, facts)
         shapes = {name: list(value.shape) for name, value in self.model.named_parameters()}
-        settings = {**facts, "model": fingerprint(shapes)}
+        settings = {**facts, "model": fingerprint(shapes), "version": VERSIONS["featurize"]}
         settings["fingerprint"] = fingerprint(settings)
         self._folder.agree(settings)
         return settings
