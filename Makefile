@@ -44,7 +44,7 @@ benchmark: $(DEV) ## Featurizing, scoring, retraining and the workflow into resu
 	$(BIN)/python benchmarks/retraining.py
 	$(BIN)/python benchmarks/workflow.py
 
-benchmark-parity: $(DEV) ## Scores, LDS and seconds beside traker, into results/benchmarks (half an hour; an idle machine)
+benchmark-parity: $(DEV) ## Scores, LDS and seconds beside traker, into results/benchmarks (an idle machine)
 	$(BIN)/python benchmarks/parity.py
 
 benchmark-quality: $(DEV) ## LDS against featurize seconds of every sketch (runs both experiments first)

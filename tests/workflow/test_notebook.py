@@ -18,7 +18,6 @@ def test_the_notebook_runs_and_gives_a_figure_and_an_lds(finished: Path, tmp_pat
     parameters.source = "from pathlib import Path\n" + "".join(
         f"{name} = Path({str(path)!r})\n" for name, path in folders.items()
     )
-    # Of the small run, which has 90 images: as many features as the notebook asks for would do, too.
     NotebookClient(book, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
     assert any("image/png" in output.get("data", {}) for output in outputs)
