@@ -3,7 +3,15 @@ import pytest
 import torch
 from torch.utils.data import TensorDataset
 
-from trakflow.data.examples import Examples, as_examples, check_examples, read_arrays, read_ids, write_examples
+from trakflow.data.examples import (
+    Examples,
+    as_examples,
+    check_examples,
+    read_arrays,
+    read_ids,
+    read_texts,
+    write_examples,
+)
 from trakflow.errors import DataError
 from trakflow.store import ArrayFile
 
@@ -115,6 +123,24 @@ def test_examples_read_back_from_disk_with_their_ids(tmp_path):
     arrays = read_arrays(file)
     assert arrays.keys() == {"inputs", "labels"}
     np.testing.assert_array_equal(arrays["inputs"], INPUTS)
+
+
+def test_texts_and_groups_read_back_from_disk_and_are_no_arrays(tmp_path):
+    texts, groups = ["a", "", "naïve — ?"], ["x", "x", "yy"]
+    examples = as_examples(Examples({"inputs": np.zeros((3, 2))}, [], texts, groups))
+    check_examples(examples, 3, None, "data.train_size")
+    write_examples(tmp_path / "e.safetensors", examples, {})
+    file = ArrayFile(tmp_path / "e.safetensors")
+    assert read_texts(file, "texts") == texts
+    assert read_texts(file, "groups", np.array([2, 0])) == ["yy", "x"]
+    assert set(read_arrays(file)) == {"inputs"}
+
+
+def test_texts_and_groups_may_be_missing_but_not_of_another_number(tmp_path):
+    write_examples(tmp_path / "e.safetensors", Examples({"inputs": np.zeros((3, 2))}), {})
+    assert read_texts(ArrayFile(tmp_path / "e.safetensors"), "texts") is None
+    with pytest.raises(DataError, match=r"2 groups but data\.train_size is 3"):
+        check_examples(Examples({"inputs": np.zeros((3, 2))}, groups=["a", "b"]), 3, None, "data.train_size")
 
 
 def test_without_ids_an_example_is_called_by_its_index(tmp_path):

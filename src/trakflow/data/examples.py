@@ -11,7 +11,9 @@ from jaxtyping import Integer, Shaped
 from trakflow.errors import DataError
 from trakflow.store import ArrayFile, write_arrays
 
-RESERVED = {"ids", "attributed_labels"}
+# What is said of examples, kept as text beside their arrays; no task reads it.
+TEXTS = ("ids", "texts", "groups")
+RESERVED = {*TEXTS, "attributed_labels"}
 
 
 @dataclass(frozen=True)
@@ -22,10 +24,14 @@ class Examples:
         arrays: Arrays with one row an example, at least `inputs` (float32 or integer) and, for tasks with labels,
             `labels` (n, int64). Tasks read them by these names.
         ids: The data set's own name of each example, kept as text; empty means its index.
+        texts: Each example as a person reads it (a sentence, a caption), for galleries; empty where it is an image.
+        groups: The group that each example belongs to (its speech, its film); empty where there are none.
     """
 
     arrays: Mapping[str, np.ndarray]
     ids: Sequence[Any] | np.ndarray = field(default_factory=list)
+    texts: Sequence[str] = field(default_factory=list)
+    groups: Sequence[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
@@ -49,7 +55,7 @@ def as_examples(value: Any) -> Examples:
             raise DataError(
                 f"Examples hold an array '{reserved.pop()}', a name that trakflow keeps for itself; rename it."
             )
-        return Examples(arrays, [str(name) for name in value.ids])
+        return Examples(arrays, *([str(text) for text in texts] for texts in (value.ids, value.texts, value.groups)))
     if isinstance(value, tuple) and len(value) == 2:
         inputs, labels = value
     elif hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping):
@@ -111,8 +117,9 @@ def check_examples(examples: Examples, size: int, num_classes: int | None, setti
         if np.issubdtype(array.dtype, np.floating):
             bad = ~np.isfinite(array.reshape(size, -1)).all(axis=1)
             _refuse(bad, examples, f"hold NaN or Inf in '{name}'; remove or repair them")
-    if 0 < len(examples.ids) != size:
-        raise DataError(f"There are {len(examples.ids)} ids but {setting} is {size}; make them agree.")
+    for name in TEXTS:
+        if 0 < (count := len(getattr(examples, name))) != size:
+            raise DataError(f"There are {count} {name} but {setting} is {size}; make them agree.")
     labels = examples.arrays.get("labels")
     if labels is not None and labels.ndim == 1 and num_classes is None:
         raise DataError("The examples have labels, so data.num_classes must say how many classes there are.")
@@ -132,19 +139,31 @@ def _refuse(bad: np.ndarray, examples: Examples, why: str) -> None:
 
 
 def write_examples(path: str | Path, examples: Examples, provenance: Mapping[str, Any]) -> None:
-    """Write examples as one array file; ids are kept as zero-padded UTF-8 bytes (n x longest)."""
-    ids = [str(name) for name in examples.ids] or [str(index) for index in range(len(examples))]
-    encoded = np.array([name.encode() for name in ids], dtype=np.bytes_)
-    matrix = np.frombuffer(encoded.tobytes(), dtype=np.uint8).reshape(len(ids), -1)
-    write_arrays(path, {**examples.arrays, "ids": matrix}, provenance)
+    """Write examples as one array file; ids, texts and groups are kept as zero-padded UTF-8 bytes (n x longest)."""
+    texts = {name: _encoded(getattr(examples, name)) for name in TEXTS if len(getattr(examples, name))}
+    texts.setdefault("ids", _encoded([str(index) for index in range(len(examples))]))
+    write_arrays(path, {**examples.arrays, **texts}, provenance)
+
+
+def _encoded(texts: Sequence[str]) -> Shaped[np.ndarray, "n longest"]:
+    encoded = np.array([text.encode() for text in map(str, texts)], dtype=np.bytes_)
+    return np.frombuffer(encoded.tobytes(), dtype=np.uint8).reshape(len(texts), -1)
+
+
+def read_texts(
+    file: ArrayFile, name: str, rows: Integer[np.ndarray, " rows"] | slice = slice(None)
+) -> list[str] | None:
+    """Return the `texts` or `groups` of some examples, by default of all; None where the data set has none."""
+    if name not in file:
+        return None
+    return [bytes(row).rstrip(b"\0").decode() for row in file.read(name)[rows]]
 
 
 def read_ids(file: ArrayFile, rows: Integer[np.ndarray, " rows"] | slice = slice(None)) -> list[str]:
     """Return the data set's own ids of some examples, by default of all."""
-    matrix = file.read("ids")[rows]
-    return [bytes(row).rstrip(b"\0").decode() for row in matrix]
+    return read_texts(file, "ids", rows) or []
 
 
 def read_arrays(file: ArrayFile) -> dict[str, Shaped[np.ndarray, "rows ..."]]:
-    """Return every array but the ids."""
-    return {name: file.read(name) for name in file.names if name != "ids"}
+    """Return the arrays that tasks read."""
+    return {name: file.read(name) for name in file.names if name not in TEXTS}

@@ -1,5 +1,7 @@
 """Stages prepare_train and prepare_targets: the data set, checked, as arrays on disk."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from trakflow.config.schema import Config
@@ -25,9 +27,9 @@ def prepare_targets(config: Config, layout: Layout) -> None:
         labels = (
             _predicted(config, layout, examples) if config.targets.output == "predicted" else _chosen(config, examples)
         )
-        examples = Examples({**examples.arrays, "attributed_labels": labels}, examples.ids)
+        examples = replace(examples, arrays={**examples.arrays, "attributed_labels": labels})
     elif "labels" in examples.arrays:
-        examples = Examples({**examples.arrays, "attributed_labels": examples.arrays["labels"]}, examples.ids)
+        examples = replace(examples, arrays={**examples.arrays, "attributed_labels": examples.arrays["labels"]})
     write_examples(layout.targets, examples, provenance(config, "prepare_targets", output=config.targets.output))
 
 
