@@ -12,8 +12,8 @@ from trakflow.config.schema import Sketch
 from trakflow.features import FeatureSet
 from trakflow.kernel import factorize, gram
 from trakflow.scoring import CheckpointParts, score_blocks
+from trakflow.sketches.batches import sketch_all
 from trakflow.sketches.build import build_sketch
-from trakflow.stages.featurize import sketch_all
 from trakflow.tasks.classification import Classification
 
 C = 0.1

@@ -22,6 +22,7 @@ from trakflow.config.shards import shard_range
 from trakflow.data.digits import train
 from trakflow.models.mlp import MLP
 from trakflow.seeds import derive_seed, generator
+from trakflow.sketches.batches import sketch_all
 from trakflow.sketches.build import build_sketch
 from trakflow.sketches.factorized import make_plan
 from trakflow.sketches.gaussian import GaussianProjection
@@ -30,7 +31,6 @@ from trakflow.sketches.identity import Identity
 from trakflow.sketches.parameters import differentiated_parameters
 from trakflow.sketches.rademacher import RademacherProjection
 from trakflow.sketches.sjlt import SparseProjection
-from trakflow.stages.featurize import sketch_all
 from trakflow.tasks.base import Task
 from trakflow.tasks.classification import Classification
 

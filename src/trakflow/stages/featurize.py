@@ -1,10 +1,9 @@
 """Stages featurize and featurize_targets: gradients of the output function, sketched."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from trakflow.config.schema import Config
@@ -12,8 +11,8 @@ from trakflow.config.shards import shard_range
 from trakflow.errors import ConfigError
 from trakflow.features import stored_features, write_shard
 from trakflow.layout import Layout
-from trakflow.progress import progress
-from trakflow.sketches.base import Sketch, SketchedBatch
+from trakflow.sketches.base import Sketch
+from trakflow.sketches.batches import sketch_all
 from trakflow.sketches.build import build_sketch
 from trakflow.sketches.memory import examples_at_once
 from trakflow.stages.common import check_model, device_of, load_model, make_task, target_tensors, tensors
@@ -105,43 +104,3 @@ def _batch_size(config: Config, sketch: Sketch, arrays: Mapping[str, Tensor]) ->
         return config.runtime.batch_size
     example = {name: array[:1] for name, array in arrays.items()}
     return examples_at_once(sketch.bytes_per_example(example), config.runtime.memory_mb * 2**20 // 2)
-
-
-def sketch_all(
-    sketch: Sketch, arrays: Mapping[str, Tensor], batch_size: int, first: int, description: str
-) -> SketchedBatch:
-    """Sketch all rows, a batch at a time, onto the CPU.
-
-    Args:
-        sketch: The sketch.
-        arrays: The examples' tensors.
-        batch_size: Examples at a time.
-        first: Index of the first example, for messages.
-        description: For the progress bar.
-
-    Raises:
-        NumericalError: A feature, output or weight is NaN or Inf; names the examples.
-    """
-    size = len(next(iter(arrays.values())))
-    # Filled batch by batch, so that a shard's features are held once.
-    features = torch.empty(size, sketch.k)
-    rest = []
-    for start, found in _batches(sketch, arrays, size, batch_size, first, description):
-        features[start : start + len(found.features)] = found.features
-        rest.append((found.outputs.cpu(), found.loss_gradients.cpu(), found.curvatures))
-    outputs, loss_gradients, curvatures = zip(*rest, strict=True)
-    return SketchedBatch(
-        features,
-        torch.cat(outputs),
-        torch.cat(loss_gradients),
-        None if curvatures[0] is None else torch.cat([curvature.cpu() for curvature in curvatures]),
-    )
-
-
-def _batches(
-    sketch: Sketch, arrays: Mapping[str, Tensor], size: int, batch_size: int, first: int, description: str
-) -> Iterator[tuple[int, SketchedBatch]]:
-    for start in progress(range(0, size, batch_size), description):
-        found = sketch({name: array[start : start + batch_size] for name, array in arrays.items()})
-        found.require_finite(range(first + start, first + start + len(found.features)))
-        yield start, found
