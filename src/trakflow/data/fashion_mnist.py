@@ -8,9 +8,7 @@ the decompressed bytes are checked: the compressed ones differ between Debian an
 import gzip
 import hashlib
 import shutil
-import subprocess
 import tempfile
-import urllib.request
 import zlib
 from pathlib import Path
 
@@ -19,6 +17,9 @@ import numpy as np
 from trakflow.data.examples import Examples
 from trakflow.errors import DataError
 from trakflow.seeds import generator
+from trakflow.sources.commands import run
+from trakflow.sources.keeping import alone, first_that_works
+from trakflow.sources.web import download
 from trakflow.store import atomic_path
 
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
@@ -98,39 +99,30 @@ def find_file(name: str, folder: str | None, cache: str) -> Path:
     for place in (SYSTEM_FOLDER, Path(cache)):
         if (place / name).is_file():
             return place / name
-    failures = []
-    for source in (_from_debian, _from_archive):
-        try:
-            source(name, Path(cache))
-        except (OSError, subprocess.SubprocessError) as error:
-            failures.append(f"{source.__name__.removeprefix('_from_')}: {error}")
-        else:
-            return Path(cache) / name
-    raise DataError(
-        f"Fashion-MNIST's {name} could not be had ({'; '.join(failures)}). Install Debian's package {DEBIAN_PACKAGE}, "
-        "or download the four .gz files and name their folder with data.train.folder and data.targets.folder."
-    )
+    # The jobs that prepare training examples and targets start together; one of them fetches for both.
+    kept = Path(cache)
+    with alone(kept):
+        if not (kept / name).is_file():
+            first_that_works(
+                f"Fashion-MNIST's {name}",
+                {"debian": lambda: _from_debian(name, kept), "archive": lambda: _from_archive(name, kept)},
+                f"Install Debian's package {DEBIAN_PACKAGE}, or download the four .gz files and name their folder with "
+                "data.train.folder and data.targets.folder.",
+            )
+    return kept / name
 
 
 def _from_debian(name: str, cache: Path) -> None:
-    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
-        raise OSError("apt-get and dpkg-deb are not on this system")
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run(["apt-get", "download", DEBIAN_PACKAGE], cwd=folder, check=True, capture_output=True)
+        run(["apt-get", "download", DEBIAN_PACKAGE], Path(folder))
         package = next(Path(folder).glob("*.deb"))
-        subprocess.run(["dpkg-deb", "-x", package.name, "."], cwd=folder, check=True, capture_output=True)
+        run(["dpkg-deb", "-x", package.name, "."], Path(folder))
         _keep(Path(folder) / SYSTEM_FOLDER.relative_to("/") / name, cache / name)
 
 
 def _from_archive(name: str, cache: Path) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        downloaded = Path(folder) / name
-        with (
-            urllib.request.urlopen(f"{OFFICIAL_ARCHIVE}/{name}", timeout=60) as response,
-            downloaded.open("wb") as file,
-        ):
-            shutil.copyfileobj(response, file)
-        _keep(downloaded, cache / name)
+        _keep(download(f"{OFFICIAL_ARCHIVE}/{name}", Path(folder) / name), cache / name)
 
 
 def _keep(source: Path, destination: Path) -> None:
