@@ -8,59 +8,13 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trakflow.models.mlp import MLP
+from trakflow.models.resnet9 import ResNet9
 from trakflow.tasks.base import Batch
 
 CLASSES = 10
 BERT_CLASSES = 2
 BERT_LENGTH = 64
 BERT_VOCABULARY = 1000
-
-
-class Residual(nn.Module):
-    """Adds what a module makes of its inputs to them."""
-
-    def __init__(self, module: nn.Module):
-        super().__init__()
-        self.module = module
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return inputs of any shape, plus the module's outputs of the same shape."""
-        return inputs + self.module(inputs)
-
-
-class Scale(nn.Module):
-    """Multiplies by a constant."""
-
-    def __init__(self, factor: float):
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Return the inputs, of any shape, times the constant."""
-        return inputs * self.factor
-
-
-def _convolution(incoming: int, outgoing: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(incoming, outgoing, kernel, stride, padding, bias=False), nn.BatchNorm2d(outgoing), nn.ReLU()
-    )
-
-
-def resnet9() -> nn.Module:
-    """The ResNet-9 of the CIFAR-10 quickstart of traker: 2.27 million parameters, inputs (batch, 3, 32, 32)."""
-    return nn.Sequential(
-        _convolution(3, 64),
-        _convolution(64, 128, kernel=5, stride=2, padding=2),
-        Residual(nn.Sequential(_convolution(128, 128), _convolution(128, 128))),
-        _convolution(128, 256),
-        nn.MaxPool2d(2),
-        Residual(nn.Sequential(_convolution(256, 256), _convolution(256, 256))),
-        _convolution(256, 128, padding=0),
-        nn.AdaptiveMaxPool2d((1, 1)),
-        nn.Flatten(),
-        nn.Linear(128, CLASSES, bias=False),
-        Scale(0.2),
-    )
 
 
 class BertLike(nn.Module):
@@ -116,7 +70,7 @@ MODELS = {
     ),
     "resnet9": BenchmarkModel(
         "ResNet-9, 2.3 M parameters",
-        resnet9,
+        lambda: ResNet9(CLASSES),
         lambda size: torch.randn(size, 3, 32, 32),
         CLASSES,
         (1, 16, 64, 256),
