@@ -57,6 +57,15 @@ def test_ids_and_labels_are_those_of_the_rows(layout):
     assert table["attributed_label"].tolist() == targets["attributed_labels"][table["target"]].tolist()
 
 
+def test_labels_of_tokens_are_left_out(tmp_path):
+    layout = Layout(str(tmp_path))
+    tokens = np.zeros((N, 3), dtype=np.int64)
+    for path in (layout.train, layout.targets):
+        write_examples(path, Examples({"input_ids": tokens, "labels": tokens}), {})
+    table = table_of(np.zeros((N, M), dtype=np.float32), layout)
+    assert list(table) == ["target", "target_id", "direction", "rank", "train_index", "train_id", "score"]
+
+
 def arrangements():
     random = np.random.default_rng(1)
     scores = random.standard_normal((N, M)).astype(np.float32)

@@ -102,7 +102,8 @@ class TopExamples:
             ("target_label", targets, "labels", "target"),
             ("attributed_label", targets, "attributed_labels", "target"),
         ):
-            if name in file:
+            # Of labels there may also be several an example, one a token.
+            if name in file and len(file.shape(name)) == 1:
                 table[column] = file.read(name)[table[rows]]
         with atomic_path(layout.score_topk) as temporary:
             table.to_parquet(temporary, index=False)

@@ -43,7 +43,7 @@ def draw_predicted_vs_actual(config: Config, layout: Layout) -> None:
     correlation = rank_correlations(predicted, actual.mean(axis=0)[:, None])[0]
     file = ArrayFile(layout.targets)
     name = read_ids(file)[target]
-    if "attributed_labels" in file:
+    if "attributed_labels" in file and len(file.shape("attributed_labels")) == 1:
         label = int(file.read("attributed_labels")[target])
         name += f", label {config.data.class_names[label] if config.data.class_names else label}"
     save_figure(predicted_vs_actual(table, name, float(correlation)), table, layout, "predicted_vs_actual")
