@@ -5,9 +5,10 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint envs/constraints.txt
 BASE := .venv/.base-installed
 DEV := .venv/.dev-installed
+DOCS := .venv/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-report test-slow benchmark benchmark-parity benchmark-quality lint format clean
+.PHONY: help run test test-report test-slow docs benchmark benchmark-parity benchmark-quality lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -23,6 +24,10 @@ $(DEV): $(BASE)
 	$(PIP) --editable '.[dev]'
 	@touch $@
 
+$(DOCS): $(BASE)
+	$(PIP) --editable '.[docs]'
+	@touch $@
+
 run: $(BASE) ## Install, run the default experiment (EXPERIMENT=digits) and write its report
 	$(BIN)/snakemake --profile workflow/profiles/local --config experiment=$(EXPERIMENT) --report results/$(EXPERIMENT)/report.html --report-after-run
 	@[ ! -f results/$(EXPERIMENT)/evaluation/lds.csv ] || awk -F, 'NR > 1 { line = sprintf("LDS with %s checkpoints: %.3f (interval %.3f to %.3f, ceiling %.3f)", $$2, $$7, $$8, $$9, $$10) } END { print line }' results/$(EXPERIMENT)/evaluation/lds.csv
@@ -36,6 +41,10 @@ test-report: $(DEV) ## Open the report in headless Chromium (needs chromium and 
 
 test-slow: $(DEV) ## The longer checks: full-size LDS of digits and Fashion-MNIST
 	$(BIN)/python -m pytest -m slow
+
+docs: $(DOCS) ## Build the site of docs/ into build/site; warnings are errors
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
+	@echo "Open build/site/index.html"
 
 benchmark: $(DEV) ## Featurizing, scoring, retraining and the workflow into results/benchmarks (an hour; an idle machine)
 	$(BIN)/python benchmarks/featurize.py

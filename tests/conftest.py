@@ -1,10 +1,12 @@
-"""Seeded helpers that several tests need: feature files on disk, and a small experiment run stage by stage."""
+"""Seeded helpers that several tests need: feature files, and a small experiment, stage by stage or by Snakemake."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from run_snakemake import TINY, overrides, snakemake
 
 from trakflow.config.compose import compose_config
 from trakflow.config.schema import Job
@@ -84,6 +86,14 @@ class Experiment:
 def experiment(tmp_path):
     """Make a small digits experiment below the test's own folder."""
     return lambda *overrides, name="results": Experiment(tmp_path / name, *overrides)
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished run of the small experiment by Snakemake; not to be written to."""
+    folder = tmp_path_factory.mktemp("finished")
+    snakemake(folder, overrides(TINY), ["--cores", "2", "--report", "results/digits/report.html", "--report-after-run"])
+    return folder
 
 
 @pytest.fixture

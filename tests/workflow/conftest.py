@@ -1,18 +1,9 @@
-"""One small finished experiment, made once and copied by the tests that vary it."""
+"""A finished small experiment to vary."""
 
 import shutil
 from pathlib import Path
 
 import pytest
-from run_snakemake import TINY, overrides, snakemake
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a finished run of the small experiment; not to be written to."""
-    folder = tmp_path_factory.mktemp("finished")
-    snakemake(folder, overrides(TINY), ["--cores", "2", "--report", "results/digits/report.html", "--report-after-run"])
-    return folder
 
 
 @pytest.fixture
