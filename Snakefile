@@ -13,6 +13,7 @@ rule all:
         layout.score_provenance,
         layout.score_topk,
         published_scores(),
+        published_groups(),
         [layout.lds] if EVALUATED else [],
         [layout.figure(name, "svg") for name in FIGURES],
 

@@ -15,6 +15,7 @@ FLOORS = [
     {"sketches", "training", "kernel"},
     {"features"},
     {"scoring", "topk", "kernel_file"},
+    {"group_scores"},
     {"ridge", "evaluation"},
     {"figures"},
     {"stages", "traker"},

@@ -75,6 +75,21 @@ class Layout:
         """The most helpful and most harmful training examples of each target."""
         return f"{self.root}/scores/{METHOD}.topk.parquet"
 
+    @property
+    def group_scores(self) -> str:
+        """Scores summed over groups of training examples (groups x m)."""
+        return f"{self.root}/scores/{METHOD}.groups.npy"
+
+    @property
+    def group_table(self) -> str:
+        """The groups: their numbers, names and sizes."""
+        return f"{self.root}/scores/{METHOD}.groups.parquet"
+
+    @property
+    def group_topk(self) -> str:
+        """The most helpful and most harmful groups of each target."""
+        return f"{self.root}/scores/{METHOD}.groups.topk.parquet"
+
     def subsets(self, batch: Index) -> str:
         """Masks of one batch of evaluation subsets."""
         return f"{self.root}/evaluation/subsets/{batch}.safetensors"

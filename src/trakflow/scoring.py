@@ -49,7 +49,7 @@ class Solved:
 
 
 def score_blocks(
-    checkpoints: Sequence[Loader], n: int, m: int, k: int, memory_bytes: int
+    checkpoints: Sequence[Loader], n: int, m: int, k: int, memory_bytes: int, most_columns: int | None = None
 ) -> Iterator[tuple[int, int, Float32[np.ndarray, "rows columns"]]]:
     """Yield ``(first row, first target, scores)`` block by block: for each block of targets, rows in ascending order.
 
@@ -59,6 +59,7 @@ def score_blocks(
         m: Number of targets.
         k: Number of features.
         memory_bytes: Bound on two blocks of scores, and again on what is held of all checkpoints for its targets.
+        most_columns: Bound on the targets of a block, for one who holds something of each; None for no other.
 
     Yields:
         Scores (float32) on their absolute scale; positive means that the example raises the output. The block's memory
@@ -68,7 +69,7 @@ def score_blocks(
         NumericalError: A checkpoint's system has no unique solution.
         StoreError: A block of features is not what was written; no block that it would enter has been yielded.
     """
-    columns = _columns(len(checkpoints), m, k, memory_bytes)
+    columns = min(_columns(len(checkpoints), m, k, memory_bytes), m if most_columns is None else most_columns)
     for first in range(0, m, columns):
         targets = slice(first, min(first + columns, m))
         solved = [_solve(load, targets, 1 / len(checkpoints)) for load in progress(checkpoints, "solve")]

@@ -90,11 +90,8 @@ class TopExamples:
 
     def write(self, layout: Layout) -> None:
         """Write the table as parquet, with ids and labels from the data set."""
-        import pandas as pd
-
         train, targets = ArrayFile(layout.train), ArrayFile(layout.targets)
-        table = pd.concat([self._table(*key) for key in sorted(self._best)], ignore_index=True)
-        table = table.sort_values(["target", "direction", "rank"], kind="stable", ignore_index=True)
+        table = self.table()
         table.insert(4, "train_id", np.array(read_ids(train, table["train_index"].to_numpy()), dtype=object))
         table.insert(1, "target_id", np.array(read_ids(targets, table["target"].to_numpy()), dtype=object))
         for column, file, name, rows in (
@@ -107,6 +104,13 @@ class TopExamples:
                 table[column] = file.read(name)[table[rows]]
         with atomic_path(layout.score_topk) as temporary:
             table.to_parquet(temporary, index=False)
+
+    def table(self) -> "pd.DataFrame":
+        """Return the table, sorted: target, direction, rank (from 1), train_index (the row), score."""
+        import pandas as pd
+
+        table = pd.concat([self._table(*key) for key in sorted(self._best)], ignore_index=True)
+        return table.sort_values(["target", "direction", "rank"], kind="stable", ignore_index=True)
 
     def _table(self, first_target: int, direction: str) -> "pd.DataFrame":
         import pandas as pd

@@ -131,6 +131,11 @@ REFUSED = {
     "label out of range": (["targets.output=10"], r"targets\.output=10 is no label: data\.num_classes is 10"),
     "label unknown": (["targets.output=mine"], r"targets\.output"),
     "no dense scores to evaluate": (["scores.dense=false"], "evaluation=none"),
+    "groups by classes of which there are none": (
+        ["scores.groups=labels", "data.num_classes=null"],
+        r"scores\.groups=labels sums over classes.*data\.num_classes",
+    ),
+    "unknown groups": (["scores.groups=speeches"], r"scores\.groups: .*'own' or 'labels'"),
     "topk above n": (["scores.topk=1438"], r"scores\.topk=1438 is more than data\.train_size"),
     "names of other classes": (["data.class_names=[a,b]"], "class_names has 2 names but num_classes is 10"),
     "target not there": (["figures.shown_target=300"], r"figures\.shown_target=300 but data\.target_count=300"),

@@ -41,6 +41,7 @@ CHANGES = {
     "solver.ridge=0.5": {"choose_ridge"},
     "solver.ridge_grid.points=9": {"choose_ridge"},
     "scores.topk=7": {"score"},
+    "scores.groups=labels": {"score"},
     "evaluation.subsets=90": {"evaluate"},
     "evaluation.retrains=4": {"evaluate"},
     "evaluation.fraction=0.4": {"subsets"},
@@ -77,7 +78,9 @@ def test_a_changed_setting_reaches_exactly_the_stages_that_read_it(override):
 def test_what_is_read_only_under_another_setting_matters_only_then():
     everything, given = ["checkpoints.trained_on=everything"], ["solver.ridge=0.5"]
     predicted, files = ["targets.output=predicted"], ["evaluation=files", "evaluation.masks=a", "evaluation.outputs=b"]
+    groups = ["scores.groups=labels"]
     for base, override, expected in (
+        (groups, "data.class_names=[a,b,c,d,e,f,g,h,i,j]", {"score", "figures"}),
         (everything, "checkpoints.fraction=0.6", set()),
         (given, "solver.ridge_unit=absolute", {"choose_ridge"}),
         (given, "solver.ridge_grid.points=9", set()),

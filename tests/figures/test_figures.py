@@ -14,6 +14,7 @@ from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
 from trakflow.figures.predicted_vs_actual import predicted_vs_actual
 from trakflow.figures.self_lds import no_self_lds, self_lds
 from trakflow.figures.style import apply_style, save_figure
+from trakflow.figures.top_groups import MEANING, shown_groups, top_groups
 from trakflow.layout import Layout
 
 
@@ -151,6 +152,46 @@ def test_gallery_of_inputs_that_are_no_images_shows_ids():
     figure.canvas.draw()
     assert [axes.texts[0].get_text() for axes in figure.axes[:2]] == ["t0", "x1"]
     assert not any(axes.images for axes in figure.axes)
+
+
+def group_table(scores):
+    rows = [
+        {"target": target, "target_id": f"t{target}", "attributed_label": target, "direction": direction, "rank": rank,
+         "group": group, "name": f"speech {group}", "size": 10 * group, "score": scores[target][group]}
+        for target in (0, 1)
+        for direction, sign in (("helpful", -1), ("harmful", 1))
+        for rank, group in enumerate(np.argsort(sign * scores[target]), start=1)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_top_groups_shows_a_bar_a_group_once_with_its_size_and_the_colour_of_its_sign():
+    scores = np.array([[0.5, -1.0, 2.0, 0.25, -0.1], [3.0, 2.0, 1.0, 0.5, 0.25]])
+    # Of five groups the middle one is among the three best and the three worst.
+    table = shown_groups(group_table(scores), [0, 1], 3)
+    figure = top_groups(table, ["cat", "dog"])
+    figure.canvas.draw()
+    assert [axes.get_title(loc="right") for axes in figure.axes] == ["t0: cat", "t1: dog"]
+    for axes, values in zip(figure.axes, scores, strict=True):
+        order = np.argsort(-values)
+        assert [bar.get_width() for bar in axes.patches] == values[order].tolist()
+        expected = [COLOURS["helpful" if value > 0 else "harmful"] for value in values[order]]
+        assert [colors.to_hex(bar.get_facecolor()) for bar in axes.patches] == expected
+        assert [text.get_text() for text in axes.get_yticklabels()] == [f"speech {n} ({10 * n})" for n in order]
+        assert axes.yaxis_inverted()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(MEANING.values())
+    assert "sum over its examples" in figure.get_supxlabel()
+    assert "number of examples" in figure.get_supylabel()
+    assert shown_groups(group_table(scores), [1], 1)["score"].tolist() == [3.0, 0.25]
+
+
+def test_long_names_of_groups_are_cut_and_unlabelled_targets_named_by_id():
+    table = shown_groups(group_table(np.ones((2, 2))), [0], 2).drop(columns="attributed_label")
+    figure = top_groups(table.assign(name=["a\nb", "x" * 60]), None)
+    figure.canvas.draw()
+    (axes,) = figure.axes
+    assert [text.get_text() for text in axes.get_yticklabels()] == ["a b (0)", "x" * 31 + "… (10)"]
+    assert axes.get_title(loc="right") == "t0"
 
 
 def test_an_image_is_two_dimensional_or_has_one_or_three_channels():

@@ -44,6 +44,16 @@ CHANGES = {
     ),
     "weights off": ({"solver.weights": "off"}, {"finalize": 3, **FROM_RIDGE, **RECORD}),
     "another batch size, device setting and thread count": ({"runtime.batch_size": 7, "runtime.threads": 2}, {}),
+    "scores of groups": (
+        {"scores.groups": "labels"},
+        {
+            "score": 1,
+            "draw_top_groups": 1,
+            "evaluate": 1,
+            **{name: 1 for name in FIGURES if name != "draw_self_lds"},
+            **RECORD,
+        },
+    ),
     "one after another instead of an ensemble": ({"training.ensemble": "false"}, RECORD),
 }
 

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow.parquet
 import yaml
 from bs4 import BeautifulSoup
-from run_snakemake import TINY
+from run_snakemake import TINY, overrides, snakemake
 
 
 def test_scores_are_a_float32_array_of_examples_by_targets(finished: Path) -> None:
@@ -92,3 +92,24 @@ def test_the_report_holds_the_figures_with_captions_categories_and_labels(finish
     for name in ("lds_vs_checkpoints", "predicted_vs_actual"):
         assert "8 random subsets, 2 retrains each" in results[name]["caption"]
     assert set(embedded(page, "categories")) == {"Attributions", "Solver", "Evaluation"}
+
+
+def test_scores_of_groups_are_written_and_drawn_where_they_are_asked_for(finished: Path, copy: Path) -> None:
+    assert not list((finished / "results/digits/scores").glob("*groups*"))
+    arguments = ["--cores", "2", "--report", "report.html", "--report-after-run"]
+    snakemake(copy, overrides(TINY, {"scores.groups": "labels"}), arguments)
+    scores = copy / "results/digits/scores"
+    sums, dense = np.load(scores / "trak.groups.npy"), np.load(scores / "trak.npy")
+    groups = pd.read_parquet(scores / "trak.groups.parquet")
+    assert list(groups.columns) == ["group", "name", "size"]
+    assert sums.shape == (len(groups), TINY["data.target_count"])
+    np.testing.assert_allclose(sums.sum(axis=0), dense.sum(axis=0, dtype=np.float64), rtol=1e-4, atol=1e-5)
+    best = pd.read_parquet(scores / "trak.groups.topk.parquet")
+    np.testing.assert_array_equal(best["score"], sums[best["group"], best["target"]])
+    assert list(best["size"]) == groups["size"][best["group"]].tolist()
+    for suffix in ("svg", "png", "csv"):
+        assert (copy / f"results/digits/figures/top_groups.{suffix}").stat().st_size > 100
+    page = BeautifulSoup((copy / "report.html").read_text(encoding="utf8"), "html.parser")
+    captions = {Path(path).stem: result["caption"] for path, result in embedded(page, "results").items()}
+    assert "groups are the classes" in captions["top_groups"]
+    assert "seed 0, 3 checkpoints" in captions["top_groups"]

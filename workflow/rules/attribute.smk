@@ -156,6 +156,7 @@ rule score:
         data=rules.prepare_targets.output,
     output:
         published_scores(),
+        published_groups(),
         provenance=layout.score_provenance,
         topk=layout.score_topk,
     log:

@@ -66,6 +66,7 @@ FIGURES = ["gallery", "self_lds"] + [
     "lds_vs_checkpoints",
     "predicted_vs_actual",
 ] * EVALUATED
+FIGURES += ["top_groups"] * (settings.scores.groups is not None)
 CAPTIONS = CONFIG_ROOT.parent / "workflow" / "report"
 
 
@@ -87,6 +88,13 @@ def reads(stage):
 def published_scores():
     """The dense scores, unless the configuration leaves them out."""
     return [layout.score_array(TOTAL, TOTAL)] if settings.scores.dense else []
+
+
+def published_groups():
+    """Scores of groups, their table and the best of each target, where the configuration asks for them."""
+    if settings.scores.groups is None:
+        return []
+    return [layout.group_scores, layout.group_table, layout.group_topk]
 
 
 def features_of(checkpoint):

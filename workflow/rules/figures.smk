@@ -56,6 +56,36 @@ rule draw_self_lds:
         "{resources.script} runtime.threads={threads} job.log={log}"
 
 
+if settings.scores.groups is not None:
+
+    rule draw_top_groups:
+        input:
+            layout.group_topk,
+        output:
+            shown("top_groups", "Attributions", "groups"),
+            **drawn("top_groups"),
+        log:
+            log_of("draw_top_groups"),
+        benchmark:
+            benchmark_of("draw_top_groups")
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=settings.runtime.memory_mb,
+            runtime=settings.runtime.minutes,
+            script=script("draw_top_groups"),
+        params:
+            reads=reads("figures"),
+            shown=(settings.figures.gallery_targets, settings.figures.gallery_examples),
+            groups=settings.scores.groups,
+            caption=caption_facts(),
+        message:
+            "Draw the groups of training examples that matter most."
+        shell:
+            "{resources.script} runtime.threads={threads} job.log={log}"
+
+
 if EVALUATED:
 
     rule draw_lds_vs_checkpoints:

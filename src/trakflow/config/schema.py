@@ -195,6 +195,7 @@ class Scores(Section):
 
     dense: bool = True
     topk: PositiveInt = 20
+    groups: Literal["own", "labels"] | None = None
 
 
 class Evaluation(Section):
@@ -294,6 +295,11 @@ class Config(Section):
             raise ValueError("the LDS sums dense scores; set scores.dense=true, or evaluation=none")
         if self.scores.topk > size:
             raise ValueError(f"scores.topk={self.scores.topk} is more than data.train_size={size}")
+        if self.scores.groups == "labels" and classes is None:
+            raise ValueError(
+                "scores.groups=labels sums over classes, and data.num_classes says that there are none; set "
+                "data.num_classes, or scores.groups to own or null"
+            )
         if isinstance(self.targets.output, int) and (classes is None or self.targets.output >= classes):
             raise ValueError(f"targets.output={self.targets.output} is no label: data.num_classes is {classes}")
         if self.figures.shown_target >= self.data.target_count:

@@ -87,6 +87,11 @@ def _choose_ridge(config: Config) -> dict[str, Any]:
     return {"ridge": "auto", "on_subsets": config.checkpoints.on_subsets, "grid": solver.ridge_grid.model_dump()}
 
 
+def _score(config: Config) -> dict[str, Any]:
+    named = {"class_names": config.data.class_names} if config.scores.groups == "labels" else {}
+    return {**config.scores.model_dump(), **named}
+
+
 def _subsets(config: Config) -> dict[str, Any]:
     return {"seed": config.seed, "train_size": config.data.train_size, "fraction": config.evaluation.fraction}
 
@@ -124,7 +129,7 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "featurize_targets": _gradients,
     "finalize": lambda config: {"weights": config.solver.weights},
     "choose_ridge": _choose_ridge,
-    "score": lambda config: config.scores.model_dump(),
+    "score": _score,
     "subsets": _subsets,
     "retrain": _recipe,
     "retrained_outputs": lambda config: {"model": with_source(config.model), "task": with_source(config.task)},

@@ -13,15 +13,17 @@ import torch
 
 from trakflow.config.schema import Config
 from trakflow.config.stages import VERSIONS
+from trakflow.data.groups import Groups, read_groups
 from trakflow.errors import DataError, StoreError
 from trakflow.features import FeatureSet
+from trakflow.group_scores import columns_within, group_scores_file
 from trakflow.kernel_file import make_kernel, read_kernel, write_kernel
 from trakflow.layout import METHOD, Layout
 from trakflow.ridge import self_lds_by_target
 from trakflow.scoring import CheckpointParts, score_blocks
 from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, content, numpy_file, read_json, require_agreement, write_json
+from trakflow.store import ArrayFile, WriteBlock, content, numpy_file, read_json, require_agreement, write_json
 from trakflow.topk import TopExamples
 
 DEFAULT_RELATIVE_RIDGE = 1.0
@@ -124,22 +126,38 @@ def score(config: Config, layout: Layout) -> None:
     n, m = config.data.train_size, config.data.target_count
     # An eighth for blocks of scores and one for the targets' part of all checkpoints; the rest is for one kernel.
     share = config.runtime.memory_mb * 2**20 // 8
-    blocks = score_blocks(loaders, n, m, features_of(config, layout, 0).k, share)
+    # And one for sums over groups.
+    groups = _groups(config, layout) if count == total else None
+    most = None if groups is None else columns_within(groups, share)
     top = TopExamples(config.scores.topk)
     path = layout.score_array(count, total)
     with contextlib.ExitStack() as stack:
-        write = stack.enter_context(numpy_file(path, (n, m), np.float32)) if config.scores.dense else None
-        for row, target, block in blocks:
-            if write is not None:
-                write(row, target, block)
-            if count == total:
-                top.add(row, target, block)
-    if not config.scores.dense:
-        # Dense scores of an earlier run would contradict the provenance that is about to be written.
-        Path(path).unlink(missing_ok=True)
+        takers: list[WriteBlock] = [top.add] if count == total else []
+        if config.scores.dense:
+            takers.append(stack.enter_context(numpy_file(path, (n, m), np.float32)))
+        if groups is not None:
+            takers.append(stack.enter_context(group_scores_file(groups, layout, m, config.scores.topk)))
+        for row, target, block in score_blocks(loaders, n, m, features_of(config, layout, 0).k, share, most):
+            for take in takers:
+                take(row, target, block)
+    _remove_old(config, layout, path)
     if count == total:
         top.write(layout)
         write_json(layout.score_provenance, _score_provenance(config, layout, ridge))
+
+
+def _remove_old(config: Config, layout: Layout, path: str) -> None:
+    """Remove what an earlier run wrote and this one leaves out: it would contradict the provenance."""
+    old = [] if config.scores.dense else [path]
+    if config.scores.groups is None:
+        old += [layout.group_scores, layout.group_table, layout.group_topk]
+    for left_out in old:
+        Path(left_out).unlink(missing_ok=True)
+
+
+def _groups(config: Config, layout: Layout) -> Groups | None:
+    kind = config.scores.groups
+    return None if kind is None else read_groups(ArrayFile(layout.train), kind, config.data.class_names)
 
 
 def score_partial(config: Config, layout: Layout) -> None:

@@ -11,6 +11,7 @@ from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
 from trakflow.figures.predicted_vs_actual import predicted_vs_actual
 from trakflow.figures.self_lds import no_self_lds, self_lds
 from trakflow.figures.style import apply_style, save_figure
+from trakflow.figures.top_groups import shown_groups, top_groups
 from trakflow.layout import Layout
 from trakflow.ranks import rank_correlations
 from trakflow.stages.evaluate import evaluation_data
@@ -70,9 +71,21 @@ def draw_gallery(config: Config, layout: Layout) -> None:
     apply_style(config.figures)
     settings = config.figures
     table = pd.read_parquet(layout.score_topk)
-    chosen = np.linspace(
-        0, config.data.target_count - 1, min(settings.gallery_targets, config.data.target_count)
-    ).astype(int)
-    table = table[table["target"].isin(chosen) & (table["rank"] <= settings.gallery_examples)].reset_index(drop=True)
+    table = table[
+        table["target"].isin(_gallery_targets(config)) & (table["rank"] <= settings.gallery_examples)
+    ].reset_index(drop=True)
     inputs = [ArrayFile(path).read("inputs") for path in (layout.train, layout.targets)]
     save_figure(gallery(table, inputs[0], inputs[1], config.data.class_names), table, layout, "gallery")
+
+
+def draw_top_groups(config: Config, layout: Layout) -> None:
+    """Draw targets with the groups of training examples that raise or lower their output most."""
+    apply_style(config.figures)
+    best = pd.read_parquet(layout.group_topk)
+    table = shown_groups(best, _gallery_targets(config).tolist(), config.figures.gallery_examples)
+    save_figure(top_groups(table, config.data.class_names), table, layout, "top_groups")
+
+
+def _gallery_targets(config: Config) -> np.ndarray:
+    count = config.data.target_count
+    return np.linspace(0, count - 1, min(config.figures.gallery_targets, count)).astype(int)

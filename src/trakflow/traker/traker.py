@@ -24,6 +24,7 @@ from trakflow.store import fingerprint
 from trakflow.traker.arguments import choose_sketch, has_curvature, make_task, refuse_parts, task_name, task_settings
 from trakflow.traker.finalizing import is_packed
 from trakflow.traker.folder import SaveDir, require_model
+from trakflow.traker.groups import GroupScores, check_groups, sum_scores
 from trakflow.traker.loaded import Loaded
 from trakflow.traker.model_output import ModelOutputTask
 from trakflow.traker.rows import KnownExamples, Rows
@@ -250,6 +251,26 @@ class TRAKer:
         # Copied where it is written to, so that the file stays what was computed.
         self.scores = np.load(path, mmap_mode="c")
         return self.scores
+
+    def group_scores(self, exp_name: str, groups: Any) -> GroupScores:
+        """Sum the scores of a set of targets over groups of training examples, as a class, a speech or a source.
+
+        Args:
+            exp_name: Which set; `finalize_scores` has been called for it.
+            groups: The name of each training example's group (train_set_size), in the order of their numbers; a list,
+                array or a tensor.
+
+        Returns:
+            names, sizes and scores (groups x m, float32; summed in float64), of groups in the order in which they first
+            appear in `groups`. To first order, a score is what the output would lose without the whole group.
+
+        Raises:
+            ConfigError: exp_name is unknown.
+            DataError: There are more or fewer names than examples.
+            StoreError: `finalize_scores` has not been called for exp_name.
+        """
+        self._folder.num_targets(exp_name)
+        return sum_scores(self._folder.scores(exp_name), check_groups(groups, self.train_set_size), exp_name)
 
     def _ridge_unit(self) -> float:
         """What a ridge of 1 in the paper's library is to our Gram matrix G.
