@@ -58,8 +58,9 @@ class LogProbability(Task):
     def loss(self, raw: Float[Tensor, "batch length vocabulary"], batch: Batch) -> Float[Tensor, " batch"]:
         """Cross-entropy, averaged over the labelled tokens of each sequence."""
         labels, labelled = labelled_tokens(batch)
-        losses = functional.cross_entropy(raw[:, :-1].transpose(1, 2), labels, reduction="none")
-        return _mean(losses, labelled)
+        # All positions in one piece: cutting off the last would copy the logits, and another order of axes is slower.
+        losses = functional.cross_entropy(raw.flatten(0, 1), labels.flatten(), reduction="none").view_as(labels)
+        return losses.masked_fill(~labelled, 0).sum(-1) / labelled.sum(-1)
 
     def check(self, raw: Tensor, num_classes: int | None) -> None:
         """A vocabulary is no set of classes.
@@ -83,7 +84,7 @@ class LogOdds(LogProbability):
     def output(self, raw: Float[Tensor, "batch length vocabulary"], batch: Batch) -> Float[Tensor, " batch"]:
         """-log(exp(loss) - 1), from the log-odds of the tokens, so that it stays exact where p rounds to one."""
         labels, labelled = labelled_tokens(batch)
-        index, logits = labels.unsqueeze(-1), _at_least_float32(raw)[:, :-1]
+        index, logits = labels.unsqueeze(-1), _at_least_float32(raw)
         own = logits.gather(-1, index).squeeze(-1)
         others = torch.logsumexp(logits.scatter(-1, index, float("-inf")), dim=-1)
         log_losses = _log_softplus(others - own)
@@ -101,18 +102,15 @@ class LogOdds(LogProbability):
         return torch.sigmoid(output) * torch.sigmoid(-output)
 
 
-def labelled_tokens(batch: Batch) -> tuple[Int[Tensor, "batch predicted"], Bool[Tensor, "batch predicted"]]:
-    """Return what each position but the last is to predict, and whether it counts; labels that do not are 0."""
-    labels = batch.get("labels", batch["input_ids"])[:, 1:]
-    labelled = labels != IGNORED
+def labelled_tokens(batch: Batch) -> tuple[Int[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
+    """Return which token each position is to predict, and whether that one counts; 0 where it does not."""
+    following = batch.get("labels", batch["input_ids"])[:, 1:]
+    labelled = following != IGNORED
     if "attention_mask" in batch:
         real = batch["attention_mask"].bool()
         labelled = labelled & real[:, 1:] & real[:, :-1]
-    return labels.masked_fill(~labelled, 0), labelled
-
-
-def _mean(losses: Float[Tensor, "batch predicted"], labelled: Bool[Tensor, "batch predicted"]) -> Tensor:
-    return losses.masked_fill(~labelled, 0).sum(-1) / labelled.sum(-1)
+    # Nothing follows the last.
+    return functional.pad(following.masked_fill(~labelled, 0), (0, 1)), functional.pad(labelled, (0, 1))
 
 
 def _at_least_float32(logits: Tensor) -> Tensor:
