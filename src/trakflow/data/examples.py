@@ -94,7 +94,9 @@ def _labels(values: Any) -> np.ndarray:
     array = np.asarray([_plain(label) for label in values]) if isinstance(values, list) else _plain(values)
     if array.dtype.kind not in "iub":
         raise DataError(
-            f"Labels must be integers, the numbers of classes, but have dtype {array.dtype}; encode them first."
+            f"Labels must be integers, the numbers of classes, but have dtype {array.dtype}; encode them first. Real "
+            "numbers to be predicted belong in an array `values` of trakflow.data.examples.Examples, for "
+            "task=regression."
         )
     return array.astype(np.int64)
 

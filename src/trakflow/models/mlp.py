@@ -13,7 +13,7 @@ class MLP(nn.Module):
     Args:
         inputs: Number of input values of an example; inputs of any shape are flattened.
         widths: Hidden widths.
-        outputs: Number of classes.
+        outputs: Number of classes, or of predicted values.
     """
 
     def __init__(self, inputs: int, widths: Sequence[int], outputs: int):
