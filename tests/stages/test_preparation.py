@@ -36,6 +36,13 @@ class OneIsNaN:
         inputs[3] = np.nan
         return inputs, np.zeros(size, dtype=int)
 
+class CompiledInParallel:
+    def __new__(cls, **arguments):
+        from torch.nn.parallel import DataParallel
+        from trakflow.models.mlp import MLP
+        import torch
+        return torch.compile(DataParallel(MLP(**arguments)))
+
 class Returns:
     def __new__(cls, **arguments):
         return None
@@ -154,6 +161,22 @@ def test_own_checkpoints_are_imported_and_so_are_their_masks(experiment, tmp_pat
     run = with_checkpoint(experiment, tmp_path, state, f"checkpoints.masks='{tmp_path / 'masks.npy'}'")
     run.run(import_mask, checkpoint=0)
     assert np.load(run.layout.checkpoint_mask(0)).tolist() == mask[0].tolist()
+
+
+def test_a_wrapped_model_and_its_checkpoint_give_the_plain_ones_features(experiment, tmp_path, user_module):
+    torch.manual_seed(0)
+    state, found = MLP(64, [8], 10).state_dict(), []
+    for prefix, target in (
+        ("", "trakflow.models.mlp.MLP"),
+        ("_orig_mod.module.", "components_of_a_test.CompiledInParallel"),
+    ):
+        named = {prefix + name: value for name, value in state.items()}
+        run = with_checkpoint(experiment, tmp_path, named, f"model._target_={target}").prepare()
+        run.run(import_checkpoint, checkpoint=0)
+        run.run(featurize, checkpoint=0, shard=0)
+        found.append((load_file(run.layout.checkpoint(0)), load_file(run.layout.features(0, 0))["features"]))
+    assert found[0][0].keys() == found[1][0].keys()
+    np.testing.assert_array_equal(found[0][1], found[1][1])
 
 
 def test_an_own_checkpoint_that_does_not_fit_is_refused(experiment, tmp_path):

@@ -2,7 +2,8 @@
 
 import hashlib
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,13 @@ from safetensors.torch import load_file, save, save_file
 from torch import Tensor, nn
 
 from trakflow.errors import CheckpointError
+from trakflow.models.adapters import adapters_meant, are_adapters, load_adapters
 from trakflow.store import atomic_path
 
 # Where common training loops put the state dict inside the file.
 WRAPPERS = ("state_dict", "model_state_dict", "model")
+# What torch.compile and parallel wrappers put before the names of parameters.
+COMPILED, PARALLEL = re.compile(r"(?<![^.])_orig_mod\."), "module."
 
 
 def write_weights(path: Path | str, state: Mapping[str, Tensor]) -> None:
@@ -44,6 +48,11 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         CheckpointError: The file is missing, truncated, of another kind, or holds anything but tensors.
     """
     path = Path(path)
+    if path.is_dir():
+        raise CheckpointError(
+            f"Checkpoint {path} is a folder; give the file in it that holds the weights, for example "
+            "model.safetensors or, of PEFT, adapter_model.safetensors."
+        )
     if not path.is_file():
         raise CheckpointError(
             f"Checkpoint {path} does not exist (looked from {Path.cwd()}); correct checkpoints.files."
@@ -81,14 +90,44 @@ def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
 
 
 def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> None:
-    """Load a state dict into a model, in place; a uniform `module.` prefix (DataParallel) is taken off.
+    """Load a state dict into a model, in place.
+
+    What wrappers add to names is taken off (`module.` of DataParallel and DistributedDataParallel, `_orig_mod.` of
+    torch.compile). A state dict that holds only the adapters of a PEFT model is loaded into those of the model.
+
+    Args:
+        model: Without wrappers (`trakflow.models.wrapped.unwrap`).
+        state: The state dict.
+        origin: What it is called in messages.
 
     Raises:
         CheckpointError: Names or shapes differ from the model's, or values are not finite.
     """
-    if state and all(name.startswith("module.") for name in state):
-        state = {name.removeprefix("module."): value for name, value in state.items()}
     expected = model.state_dict()
+    state = _without_wrappers(state, expected.keys())
+    adapters = adapters_meant(model, state)
+    _require_same(state, expected if adapters is None else adapters, origin)
+    for name, value in state.items():
+        if value.is_floating_point() and not torch.isfinite(value).all():
+            raise CheckpointError(
+                f"{origin} holds NaN or Inf in '{name}'; choose a checkpoint from before training diverged."
+            )
+    if adapters is None:
+        model.load_state_dict(state)
+    else:
+        load_adapters(model, state)
+
+
+def _without_wrappers(state: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:
+    # No module of a user's has this name: torch keeps it for compiled ones, which may be parts of the model.
+    state = {COMPILED.sub("", name): value for name, value in state.items()}
+    # But one of a user's may be called `module`.
+    while state and not state.keys() <= set(expected) and all(name.startswith(PARALLEL) for name in state):
+        state = {name.removeprefix(PARALLEL): value for name, value in state.items()}
+    return state
+
+
+def _require_same(state: Mapping[str, Tensor], expected: Mapping[str, Tensor], origin: str) -> None:
     problems = [f"'{name}' is missing" for name in expected.keys() - state.keys()]
     problems += [f"'{name}' is not in the model" for name in state.keys() - expected.keys()]
     problems += [
@@ -96,15 +135,10 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> 
         for name, value in expected.items()
         if name in state and state[name].shape != value.shape
     ]
-    if problems:
-        shown = "; ".join(sorted(problems)[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
-        raise CheckpointError(
-            f"{origin} is of another architecture than `model`: {shown}. Make `model` the one that was trained, or "
-            "choose another file."
-        )
-    for name, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CheckpointError(
-                f"{origin} holds NaN or Inf in '{name}'; choose a checkpoint from before training diverged."
-            )
-    model.load_state_dict(state)
+    if not problems:
+        return
+    shown = "; ".join(sorted(problems)[:4]) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
+    ways = "Make `model` the one that was trained, or choose another file."
+    if are_adapters(state) and not are_adapters(expected):
+        ways = "It holds adapters of PEFT; make `model` the PEFT model, by peft.get_peft_model with the same settings."
+    raise CheckpointError(f"{origin} is of another architecture than `model`: {shown}. {ways}")

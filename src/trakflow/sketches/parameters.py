@@ -23,7 +23,10 @@ def differentiated_parameters(model: nn.Module, patterns: Sequence[str] | None =
     """
     found = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
     if not found:
-        raise ConfigError("No parameter of the model has requires_grad, so there is no gradient to take.")
+        raise ConfigError(
+            "No parameter of the model has requires_grad, so there is no gradient to take. Set it for those that were "
+            "trained; adapters of PEFT have it when they are loaded with is_trainable=True."
+        )
     if patterns is None:
         return found
     for pattern in patterns:

@@ -12,6 +12,7 @@ from trakflow.data.examples import read_arrays
 from trakflow.devices import usable_device
 from trakflow.errors import ConfigError
 from trakflow.models.weights import load_weights, read_state
+from trakflow.models.wrapped import unwrap
 from trakflow.stages.components import instantiate
 from trakflow.store import ArrayFile
 from trakflow.tasks.base import Task
@@ -33,7 +34,7 @@ def make_task(config: Config) -> Task:
 
 
 def model_factory(config: Config) -> Callable[[], nn.Module]:
-    """Return a function that makes the untrained model."""
+    """Return a function that makes the untrained model, without wrappers around it."""
 
     def make() -> nn.Module:
         model = instantiate(config.model, "model")
@@ -41,7 +42,7 @@ def model_factory(config: Config) -> Callable[[], nn.Module]:
             raise ConfigError(
                 f"`model` ({config.model['_target_']}) made a {type(model).__name__}; it must be a torch.nn.Module."
             )
-        return model
+        return unwrap(model)
 
     return make
 

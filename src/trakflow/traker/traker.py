@@ -17,6 +17,7 @@ from trakflow.config.stages import VERSIONS
 from trakflow.devices import usable_device
 from trakflow.errors import CheckpointError, ConfigError, StoreError
 from trakflow.models.weights import load_weights, read_state, weights_hash
+from trakflow.models.wrapped import unwrap
 from trakflow.progress import progress
 from trakflow.sketches.base import Sketch
 from trakflow.sketches.parameters import differentiated_parameters
@@ -41,7 +42,8 @@ class TRAKer:
     workflow; several processes may work in one `save_dir` at once. Scores keep their absolute scale.
 
     Args:
-        model: The model; checkpoints are loaded into it, and it is moved to `device`.
+        model: The model; checkpoints are loaded into it, and it is moved to `device`. Where it is compiled, or wrapped
+            by DistributedDataParallel or DataParallel, features are taken of the model within.
         task: `image_classification`, ...; a `trakflow.tasks.base.Task`; or an instance of a class with `get_output` and
             `get_out_to_loss_grad`, as the paper's library wants it.
         train_set_size: Number of training examples n.
@@ -97,11 +99,11 @@ class TRAKer:
         self.task = make_task(task)
         self.train_set_size = _at_least_one(train_set_size, "train_set_size")
         self.device = usable_device(_default_device() if device is None else device)
-        self.model = model.to(self.device).eval()
+        self.model = unwrap(model).to(self.device).eval()
         self._batch_size = (
             None if proj_max_batch_size is None else _at_least_one(proj_max_batch_size, "proj_max_batch_size")
         )
-        self._choice = choose_sketch(projector, proj_dim, projector_seed, grad_wrt, use_half_precision, model)
+        self._choice = choose_sketch(projector, proj_dim, projector_seed, grad_wrt, use_half_precision, self.model)
         # Made once for its errors: the one of a checkpoint is made when its weights are loaded.
         self.proj_dim = self._sketch(0).k
         weighted = lambda_reg is None and has_curvature(self.task)
