@@ -20,7 +20,7 @@ from trakflow.traker.projector import ProjectorProjection, is_no_projection, is_
 
 TASKS = {
     "image_classification": "trakflow.tasks.classification.Classification",
-    "iterative_image_classification": "trakflow.tasks.classification.Classification",
+    "iterative_image_classification": "trakflow.tasks.iterative.IterativeClassification",
     "regression": "trakflow.tasks.regression.Regression",
     "language_modeling": "trakflow.tasks.language_modeling.LogOdds",
 }
