@@ -20,6 +20,7 @@ from trakflow.sketches.contributions import Contribution
 from trakflow.sketches.rules import Call, Rule, rule_for
 from trakflow.sketches.rules.base import first_input
 from trakflow.tasks.base import Batch, Task
+from trakflow.tasks.running import floating_type, run_model
 
 # The dimension of a module's input that goes over examples; "shared" where all of it is the same for all of them.
 Axis = Literal[0, 1, "shared"]
@@ -129,6 +130,7 @@ class Capture:
     def __init__(self, model: nn.Module, task: Task, parameters: Collection[str]):
         self._model = model
         self._task = task
+        self._dtype = floating_type(model)
         self._covered = covered_modules(model, parameters)
         self._layouts: dict[tuple[str, int], Layout] = {}
 
@@ -141,7 +143,7 @@ class Capture:
             receiver: Gets every contribution.
 
         Returns:
-            What the task's forward returned, detached.
+            What `run_model` returned, detached.
 
         Raises:
             SketchError: The model's use of a module is not covered.
@@ -167,7 +169,7 @@ class Capture:
             return output
 
         with self._tapped(size, tap), torch.enable_grad():
-            raw = self._task.forward(self._model, batch)
+            raw = run_model(self._task, self._model, batch, self._dtype)
             total = self._task.output(raw, batch).sum()
             if not total.requires_grad:
                 raise SketchError(
@@ -203,7 +205,7 @@ class Capture:
             return original(*args, **kwargs)
 
         with self._replaced(note), torch.no_grad():
-            self._task.forward(self._model, batch)
+            run_model(self._task, self._model, batch, self._dtype)
         return found
 
     def _tapped(self, size: int, tap: Any) -> contextlib.AbstractContextManager[None]:

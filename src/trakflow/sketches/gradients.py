@@ -11,6 +11,7 @@ from torch.func import functional_call, grad, vmap
 from trakflow.sketches.base import Projection, Sketch, SketchedBatch
 from trakflow.sketches.memory import activation_bytes
 from trakflow.tasks.base import Batch, Task
+from trakflow.tasks.running import floating_type, run_model
 
 
 class GradientSketch(Sketch):
@@ -30,6 +31,7 @@ class GradientSketch(Sketch):
         self.k = projection.k
         self._model = model.eval()
         self._task = task
+        self._dtype = floating_type(model)
         self._projection = projection
         self._parameters = dict(parameters)
         frozen = {name: value.detach() for name, value in model.named_parameters() if name not in parameters}
@@ -38,7 +40,8 @@ class GradientSketch(Sketch):
 
     def _output_of_one(self, parameters: dict[str, Tensor], example: dict[str, Tensor]) -> tuple[Tensor, Any]:
         batch = {name: value.unsqueeze(0) for name, value in example.items()}
-        raw = self._task.forward(partial(_call, self._model, {**parameters, **self._constants}), batch)
+        model = partial(_call, self._model, {**parameters, **self._constants})
+        raw = run_model(self._task, model, batch, self._dtype)
         return self._task.output(raw, batch).squeeze(0), raw.squeeze(0)
 
     def __call__(self, batch: Batch) -> SketchedBatch:

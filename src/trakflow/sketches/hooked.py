@@ -14,6 +14,7 @@ from trakflow.sketches.capture import Capture, Receiver
 from trakflow.sketches.explicit import ExplicitGradients
 from trakflow.sketches.memory import activation_bytes
 from trakflow.tasks.base import Batch, Task
+from trakflow.tasks.running import floating_type, run_model
 
 # Of a parameter's own gradient; rules that are wrong are wrong by more.
 CHECK_TOLERANCE = 1e-2
@@ -98,7 +99,8 @@ class HookedSketch(Sketch):
     def _plain_gradients(self, example: Batch) -> dict[str, Tensor]:
         parameters = {name: value for name, value in self._model.named_parameters() if name in self._shapes}
         with torch.enable_grad():
-            output = self._task.output(self._task.forward(self._model, example), example).sum()
+            raw = run_model(self._task, self._model, example, floating_type(self._model))
+            output = self._task.output(raw, example).sum()
             found = torch.autograd.grad(output, list(parameters.values()), allow_unused=True)
         return {
             name: torch.zeros_like(parameters[name]) if gradient is None else gradient

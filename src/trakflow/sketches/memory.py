@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from trakflow.tasks.base import Batch, Task
+from trakflow.tasks.running import floating_type, run_model
 
 LARGEST_BATCH = 256
 
@@ -49,7 +50,7 @@ def activation_bytes(model: nn.Module, task: Task, example: Batch) -> int:
     handles = [module.register_forward_hook(returned) for module in model.modules()]
     try:
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            task.output(task.forward(model, example), example)
+            task.output(run_model(task, model, example, floating_type(model)), example)
     finally:
         for handle in handles:
             handle.remove()

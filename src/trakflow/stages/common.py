@@ -16,6 +16,7 @@ from trakflow.models.wrapped import unwrap
 from trakflow.stages.components import instantiate
 from trakflow.store import ArrayFile
 from trakflow.tasks.base import Task
+from trakflow.tasks.running import try_model
 from trakflow.training.sgd import make_model
 
 
@@ -86,17 +87,5 @@ def check_model(config: Config, model: nn.Module, task: Task, arrays: Mapping[st
     Raises:
         ConfigError: The model cannot take an example, or the task cannot read what it returns.
     """
-    example = {name: array[:1] for name, array in arrays.items()}
-    training = model.training
-    try:
-        with torch.no_grad():
-            raw = task.forward(model.eval(), example)
-    except (RuntimeError, ValueError, IndexError) as error:
-        shapes = ", ".join(f"{name} {tuple(array.shape)}" for name, array in example.items())
-        raise ConfigError(
-            f"`model` ({config.model['_target_']}) cannot take one example ({shapes}): {str(error).splitlines()[0]}. "
-            "Make the model's inputs and the data agree."
-        ) from error
-    finally:
-        model.train(training)
+    raw = try_model(task, model, arrays, f"`model` ({config.model['_target_']})")
     task.check(raw, config.data.num_classes)

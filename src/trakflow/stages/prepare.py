@@ -48,16 +48,17 @@ def _predicted(config: Config, layout: Layout, examples: Examples) -> np.ndarray
     import torch
 
     from trakflow.stages.common import device_of, load_model, make_task
+    from trakflow.tasks.running import floating_type, run_model
 
     task, device, size = make_task(config), device_of(config), config.runtime.forward_batch_size
     votes = []
     for checkpoint in range(config.checkpoints.total):
         model = load_model(config, layout.checkpoint(checkpoint))
-        predicted = []
+        dtype, predicted = floating_type(model), []
         with torch.no_grad():
             for start in range(0, len(examples), size):
                 rows = {name: torch.from_numpy(array[start : start + size]) for name, array in examples.arrays.items()}
                 batch = {name: value.to(device) for name, value in rows.items()}
-                predicted.append(task.predicted(task.forward(model, batch)).cpu())
+                predicted.append(task.predicted(run_model(task, model, batch, dtype)).cpu())
         votes.append(torch.cat(predicted))
     return torch.stack(votes).mode(dim=0).values.numpy().astype(np.int64)

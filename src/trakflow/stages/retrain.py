@@ -1,6 +1,8 @@
 """Stages retrain and retrained_outputs: models on the evaluation's subsets, and what they say of the targets."""
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from trakflow.config.schema import Config
 from trakflow.layout import Layout
@@ -22,7 +24,7 @@ def retrain(config: Config, layout: Layout) -> None:
     arrays = tensors(data, device_of(config))
     state = train_ensemble(model_factory(config), make_task(config), arrays, masks, config.training, seeds)
     facts = {"masks": content(chosen), "data_content": content(data)}
-    weights = {name: value.cpu().numpy() for name, value in state.items()}
+    weights = {name: _array(value) for name, value in state.items()}
     write_arrays(layout.retrained(number, batch), weights, provenance(config, "retrain", **facts))
 
 
@@ -41,3 +43,8 @@ def retrained_outputs(config: Config, layout: Layout) -> None:
         {"outputs": outputs.cpu().numpy()},
         provenance(config, "retrained_outputs", **facts),
     )
+
+
+def _array(value: Tensor) -> np.ndarray:
+    # numpy has no bfloat16; float32 holds every value of it, and the model takes it back as it was.
+    return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()

@@ -16,6 +16,7 @@ from trakflow.errors import ConfigError
 from trakflow.progress import progress
 from trakflow.seeds import derive_seed
 from trakflow.tasks.base import Batch, Task
+from trakflow.tasks.running import floating_type, run_model
 from trakflow.training.sgd import Arrays, MomentumSGD, batch_order, make_model, same_layout, select_rows, train_model
 
 State = dict[str, Tensor]
@@ -103,8 +104,11 @@ def _train_stacked(
     steps = settings.epochs * math.ceil(len(indices[0]) / settings.batch_size)
     optimizer = MomentumSGD(trained, settings, steps)
 
+    dtype = floating_type(models[0])
+
     def loss_of_one(parameters: State, buffers: State, batch: Batch) -> Tensor:
-        return task.loss(task.forward(_caller(models[0], {**parameters, **buffers}), batch), batch).mean()
+        raw = run_model(task, _caller(models[0], {**parameters, **buffers}), batch, dtype)
+        return task.loss(raw, batch).mean()
 
     losses_of_all = vmap(loss_of_one, randomness="different")
     with torch.random.fork_rng(devices=[]):
@@ -151,6 +155,7 @@ def ensemble_outputs(
     count = len(next(iter(arrays.values())))
     device = next(iter(arrays.values())).device
     model = make_model(factory, 0).to(device).eval()
+    dtype = floating_type(model)
     outputs = []
     for number in progress(range(len(next(iter(state.values())))), "outputs"):
         # Not strict: stacking keeps one name of tied weights, and buffers that a state dict would leave out.
@@ -159,7 +164,7 @@ def ensemble_outputs(
         with torch.no_grad():
             for start in range(0, count, batch_size):
                 batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
-                parts.append(task.output(task.forward(model, batch), batch).float())
+                parts.append(task.output(run_model(task, model, batch, dtype), batch).float())
         outputs.append(torch.cat(parts))
     return torch.stack(outputs)
 

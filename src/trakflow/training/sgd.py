@@ -13,6 +13,7 @@ from trakflow.config.schema import Training
 from trakflow.progress import progress
 from trakflow.seeds import derive_seed, generator
 from trakflow.tasks.base import Task
+from trakflow.tasks.running import floating_type, run_model
 
 Arrays = Mapping[str, Tensor]
 
@@ -149,12 +150,13 @@ def train_model(
     steps = settings.epochs * math.ceil(len(indices) / settings.batch_size)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = MomentumSGD(trained, settings, steps)
+    dtype = floating_type(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout"))
         for epoch in progress(range(settings.epochs), "train"):
             for chosen in batch_order(indices, settings.batch_size, seed, epoch):
                 batch = select_rows(arrays, torch.from_numpy(chosen).to(device))
-                task.loss(task.forward(model, batch), batch).mean().backward()
+                task.loss(run_model(task, model, batch, dtype), batch).mean().backward()
                 optimizer.step([parameter.grad for parameter in trained])
                 model.zero_grad()
     return model.eval()

@@ -1,7 +1,7 @@
 """A checkpoint that is in the model now, and the rows that are being made with it."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ class Loaded:
 
     Attributes:
         sketch: By the checkpoint's weights.
+        try_batch: Runs the model on the first example of a batch, and refuses a model that cannot take it.
         rows: Of the training examples, or of one set of targets.
         total: How many there are to be.
         dtype: In which their features are kept.
@@ -32,6 +33,7 @@ class Loaded:
     """
 
     sketch: Sketch
+    try_batch: Callable[[Mapping[str, Tensor]], object]
     rows: Rows
     total: int
     dtype: str
@@ -40,6 +42,7 @@ class Loaded:
     fields: Sequence[str] | None
     batch_size: int | None
     cursor: int = 0
+    _tried: bool = False
 
     def take(self, batch: Any, inds: Any, num_samples: int | None) -> None:
         """Make the rows of a batch.
@@ -50,6 +53,7 @@ class Loaded:
             num_samples: Or how many there are.
 
         Raises:
+            ConfigError: The model cannot take an example.
             DataError: The batch does not fit, or an example is not the one that had its number before.
             NumericalError: A gradient is NaN or Inf.
         """
@@ -73,7 +77,11 @@ class Loaded:
         if len(chosen) < size:
             rows = torch.from_numpy(chosen)
             tensors = {name: value[rows.to(value.device)] for name, value in tensors.items()}
-        found = self.sketch({name: value.to(self.device) for name, value in tensors.items()})
+        batch = {name: value.to(self.device) for name, value in tensors.items()}
+        if not self._tried:
+            self.try_batch(batch)
+            self._tried = True
+        found = self.sketch(batch)
         return SketchedBatch(
             found.features.float().cpu(),
             found.outputs.cpu(),

@@ -5,6 +5,7 @@ Code written for `traker` runs after changing the import. What differs, and why,
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from trakflow.progress import progress
 from trakflow.sketches.base import Sketch
 from trakflow.sketches.parameters import differentiated_parameters
 from trakflow.store import fingerprint
+from trakflow.tasks.running import try_model
 from trakflow.traker.arguments import choose_sketch, has_curvature, make_task, refuse_parts, task_name, task_settings
 from trakflow.traker.finalizing import is_packed
 from trakflow.traker.folder import SaveDir, require_model
@@ -312,7 +314,9 @@ class TRAKer:
 
     def _begin(self, model_id: int, rows: Rows, total: int, dtype: str, scoring: bool) -> Loaded:
         fields = None if isinstance(self.task, ModelOutputTask) else self.task.fields
-        return Loaded(self._sketch(model_id), rows, total, dtype, scoring, self.device, fields, self._batch_size)
+        try_batch = partial(try_model, self.task, self.model, name="The model")
+        sketch = self._sketch(model_id)
+        return Loaded(sketch, try_batch, rows, total, dtype, scoring, self.device, fields, self._batch_size)
 
     def _require_loaded(self, scoring: bool, first: str, call: str) -> Loaded:
         if self._loaded is None or self._loaded.scoring != scoring:

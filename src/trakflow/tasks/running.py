@@ -1,0 +1,78 @@
+"""Running a model on a batch: inputs in the model's type, and what it returns in float32 or better.
+
+The model is never converted. A task's `forward` gets the batch with floating tensors in the type of the model's
+parameters; its other methods get the batch as it is, so that a value that is regressed on keeps its digits, and `raw`
+in at least float32, so that f, Q and W of a model in half precision are computed in single.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from trakflow.errors import ConfigError
+from trakflow.tasks.base import Batch, Model, Task
+
+
+def floating_type(model: nn.Module) -> torch.dtype | None:
+    """Return the type of a model's floating parameters, by the first of them; None where it has none."""
+    return next((value.dtype for value in model.parameters() if value.is_floating_point()), None)
+
+
+def run_model(task: Task, model: Model, batch: Batch, dtype: torch.dtype | None) -> Tensor:
+    """Return what the task's forward returns.
+
+    Args:
+        task: The task.
+        model: The model, or what calls it.
+        batch: The examples.
+        dtype: Of the model, by `floating_type`.
+
+    Returns:
+        `raw`, one row an example; float32 where the model computed in less.
+    """
+    raw = task.forward(model, {name: _in_type(value, dtype) for name, value in batch.items()})
+    return raw.float() if raw.is_floating_point() and raw.itemsize < 4 else raw
+
+
+def try_model(task: Task, model: nn.Module, batch: Batch, name: str) -> Tensor:
+    """Run a model in evaluation mode on the first example of a batch, so that one that does not fit it is refused.
+
+    Args:
+        task: The task.
+        model: The model; its mode is as before afterwards.
+        batch: At least one example.
+        name: What the model is called in the message.
+
+    Returns:
+        `raw` of that example.
+
+    Raises:
+        ConfigError: The model cannot take it.
+    """
+    example = {name: value[:1] for name, value in batch.items()}
+    training = model.training
+    try:
+        with torch.no_grad():
+            return run_model(task, model.eval(), example, floating_type(model))
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in example.items())
+        raise ConfigError(
+            f"{name} cannot take one example ({shapes}): {str(error).splitlines()[0]}. Make the model's inputs and the "
+            f"data agree.{_about_bytes(example)}"
+        ) from error
+    finally:
+        model.train(training)
+
+
+def _about_bytes(example: Batch) -> str:
+    of_bytes = [name for name, value in example.items() if value.dtype == torch.uint8]
+    if not of_bytes:
+        return ""
+    return (
+        f" '{of_bytes[0]}' are bytes, and reach the model as bytes: only you know how they are to be scaled. Bring "
+        "them to floating numbers in the data, or where the model begins, as trakflow.models.pixels.NormalisedPixels "
+        "does."
+    )
+
+
+def _in_type(value: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return value if dtype is None or not value.is_floating_point() else value.to(dtype)
