@@ -14,6 +14,7 @@ rule all:
         layout.score_topk,
         published_scores(),
         published_groups(),
+        [layout.method_topk(method) for method in settings.methods[1:]],
         [layout.lds] if EVALUATED else [],
         [layout.figure(name, "svg") for name in FIGURES],
 
@@ -22,4 +23,5 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/attribute.smk"
 include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/methods.smk"
 include: "workflow/rules/figures.smk"

@@ -17,6 +17,7 @@ FLOORS = [
     {"scoring", "topk", "kernel_file"},
     {"group_scores"},
     {"ridge", "evaluation"},
+    {"methods"},
     {"figures"},
     {"stages", "traker"},
 ]

@@ -27,7 +27,7 @@ def table_of(scores, layout, width=M, rows=N):
     for first in range(0, M, width):
         for row in range(0, N, rows):
             top.add(row, first, scores[row : row + rows, first : first + width])
-    top.write(layout)
+    top.write(layout, layout.score_topk)
     return pd.read_parquet(layout.score_topk)
 
 

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 Index = int | str
 
-METHOD = "trak"
+# The method that the workflow exists for; it has rules of its own.
+TRAK = "trak"
+EVALUATION = "evaluation"
 
 
 @dataclass(frozen=True)
@@ -59,48 +61,60 @@ class Layout:
         """The ridge for the first `count` checkpoints, and how it was chosen."""
         return f"{self.root}/ridge/{count}.json"
 
-    def score_array(self, count: Index, total: Index) -> str:
+    def score_array(self, count: Index, total: Index, method: str = TRAK) -> str:
         """Scores (n x m) of the first `count` checkpoints; those of all of them are the published ones."""
         if count == total:
-            return f"{self.root}/scores/{METHOD}.npy"
-        return f"{self.root}/scores/partial/{METHOD}.{count}.npy"
+            return f"{self.root}/scores/{method}.npy"
+        return f"{self.root}/scores/partial/{method}.{count}.npy"
+
+    def method_provenance(self, method: str) -> str:
+        """Provenance of the scores of a method other than TRAK."""
+        return f"{self.root}/scores/{method}.json"
+
+    def method_topk(self, method: str) -> str:
+        """As `score_topk`, of a method other than TRAK."""
+        return f"{self.root}/scores/{method}.topk.parquet"
+
+    def method_part(self, method: str, checkpoint: Index) -> str:
+        """Scores (n x m) of one checkpoint by a method other than TRAK."""
+        return f"{self.root}/methods/{method}/{checkpoint}.safetensors"
 
     @property
     def score_provenance(self) -> str:
         """Provenance of the scores."""
-        return f"{self.root}/scores/{METHOD}.json"
+        return f"{self.root}/scores/{TRAK}.json"
 
     @property
     def score_topk(self) -> str:
         """The most helpful and most harmful training examples of each target."""
-        return f"{self.root}/scores/{METHOD}.topk.parquet"
+        return f"{self.root}/scores/{TRAK}.topk.parquet"
 
     @property
     def group_scores(self) -> str:
         """Scores summed over groups of training examples (groups x m)."""
-        return f"{self.root}/scores/{METHOD}.groups.npy"
+        return f"{self.root}/scores/{TRAK}.groups.npy"
 
     @property
     def group_table(self) -> str:
         """The groups: their numbers, names and sizes."""
-        return f"{self.root}/scores/{METHOD}.groups.parquet"
+        return f"{self.root}/scores/{TRAK}.groups.parquet"
 
     @property
     def group_topk(self) -> str:
         """The most helpful and most harmful groups of each target."""
-        return f"{self.root}/scores/{METHOD}.groups.topk.parquet"
+        return f"{self.root}/scores/{TRAK}.groups.topk.parquet"
 
-    def subsets(self, batch: Index) -> str:
-        """Masks of one batch of evaluation subsets."""
-        return f"{self.root}/evaluation/subsets/{batch}.safetensors"
+    def subsets(self, batch: Index, purpose: str = EVALUATION) -> str:
+        """Masks of one batch of subsets, of the evaluation's or of those that methods are fitted on."""
+        return f"{self.root}/{purpose}/subsets/{batch}.safetensors"
 
-    def retrained(self, retrain: Index, batch: Index) -> str:
+    def retrained(self, retrain: Index, batch: Index, purpose: str = EVALUATION) -> str:
         """Stacked weights of one batch of retrained models."""
-        return f"{self.root}/evaluation/models/{retrain}/{batch}.safetensors"
+        return f"{self.root}/{purpose}/models/{retrain}/{batch}.safetensors"
 
-    def retrained_outputs(self, retrain: Index, batch: Index) -> str:
+    def retrained_outputs(self, retrain: Index, batch: Index, purpose: str = EVALUATION) -> str:
         """Outputs of one batch of retrained models at the targets."""
-        return f"{self.root}/evaluation/outputs/{retrain}/{batch}.safetensors"
+        return f"{self.root}/{purpose}/outputs/{retrain}/{batch}.safetensors"
 
     @property
     def lds(self) -> str:

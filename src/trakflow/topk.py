@@ -88,7 +88,7 @@ class TopExamples:
                 # The first few rows set a bar that spares most of the others being sorted.
                 start, rows = start + rows, max(1, min(2 * rows, COMPARED // columns))
 
-    def write(self, layout: Layout) -> None:
+    def write(self, layout: Layout, path: str) -> None:
         """Write the table as parquet, with ids and labels from the data set."""
         train, targets = ArrayFile(layout.train), ArrayFile(layout.targets)
         table = self.table()
@@ -102,7 +102,7 @@ class TopExamples:
             # Of labels there may also be several an example, one a token.
             if name in file and len(file.shape(name)) == 1:
                 table[column] = file.read(name)[table[rows]]
-        with atomic_path(layout.score_topk) as temporary:
+        with atomic_path(path) as temporary:
             table.to_parquet(temporary, index=False)
 
     def table(self) -> "pd.DataFrame":

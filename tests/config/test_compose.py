@@ -12,8 +12,11 @@ from trakflow.errors import ConfigError
 
 EXPERIMENTS = sorted(path.stem for path in CONFIG_ROOT.glob("experiment/*.yaml"))
 OPTIONS = sorted(
-    f"{path.parent.name}={path.stem}" for path in CONFIG_ROOT.glob("*/*.yaml") if path.parent.name != "experiment"
+    f"{path.parent.name}={path.stem}"
+    for path in CONFIG_ROOT.glob("*/*.yaml")
+    if path.parent.name not in ("experiment", "method")
 )
+METHODS = sorted(path.stem for path in CONFIG_ROOT.glob("method/*.yaml"))
 # What an option leaves for the user to say.
 NEEDED = {
     "evaluation=files": ["evaluation.masks=masks.npy", "evaluation.outputs=outputs.npy"],
@@ -36,6 +39,28 @@ def test_every_experiment_composes(experiment):
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes(option):
     compose_config("digits", [option, *NEEDED.get(option, [])])
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_composes_beside_trak_with_its_own_settings(method):
+    needed = ["method.external.make.path=scores.npy"] if method == "external" else []
+    config = compose_config("digits", [f"methods=[trak,{method}]", *needed])
+    assert list(config.method) == [method]
+    assert config.counts_of(method)
+
+
+def test_settings_of_a_method_are_overridden_like_any_other():
+    config = compose_config("digits", ["methods=[trak,random,tracin]", "method.tracin.make.learning_rates=[0.1,0.2]"])
+    assert config.method["tracin"].make["learning_rates"] == [0.1, 0.2]
+    assert config.counts_of("random") == [1]
+
+
+def test_methods_that_are_fitted_have_the_counts_of_fitting():
+    config = compose_config(
+        "digits", ["methods=[trak,datamodel]", "fitting.subsets=300", "fitting.counts=[100,50,900]"]
+    )
+    assert config.counts_of("datamodel") == [50, 100, 300]
+    assert config.counts_of("trak") == [1, 2, 5, 10]
 
 
 def test_the_groups_that_the_tests_above_run_over_are_there():
@@ -143,6 +168,12 @@ REFUSED = {
     "module missing in a package": (["task._target_=trakflow.nowhere.Task"], r"task: .*Task` names no importable"),
     "no module at all": (["model._target_=MLP"], "model: needs `_target_: package.module.name`"),
     "two subsets": (["evaluation.subsets=2"], "at least 3 subsets"),
+    "unknown method": (["methods=[trak,tracing]"], r"method/tracing.*tracin"),
+    "method twice": (["methods=[trak,gas,gas]"], "names one of them twice"),
+    "no trak": (["methods=[gas]"], r"must begin with trak"),
+    "settings of a method that is not chosen": (["method.gas.make.sketch=null"], "gas"),
+    "no path": (["methods=[trak,external]"], "path"),
+    "more fitted subsets than exist": ([*TINY, "methods=[trak,datamodel]", "fitting.subsets=9"], r"subsets=9 is more"),
 }  # fmt: skip
 
 

@@ -6,13 +6,18 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from trakflow.config.compose import CONFIG_ROOT, compose_config, search_path_override
+from trakflow.config.compose import (
+    CONFIG_ROOT,
+    compose_config,
+    method_overrides,
+    search_path_override,
+)
 from trakflow.config.shards import batch_count, batch_indices, shard_range
 from trakflow.config.snakemake_config import check_snakemake_config
-from trakflow.config.stages import stage_settings
+from trakflow.config.stages import method_settings, stage_settings
 from trakflow.config.user_files import check_user_files
 from trakflow.errors import TrakflowError
-from trakflow.layout import Layout
+from trakflow.layout import EVALUATION, TRAK, Layout
 
 try:
     choice = check_snakemake_config(config)
@@ -40,6 +45,7 @@ HYDRA = shlex.join(
         *search_path_override(choice.config_dirs),
         f"experiment={choice.experiment}",
         *choice.overrides,
+        *method_overrides(settings.methods),
         f"job.results={layout.root}",
     ]
 )
@@ -58,10 +64,16 @@ COUNTS = settings.counts_evaluated
 PARTIAL_COUNTS = settings.partial_counts
 TOTAL = settings.checkpoints.total
 EVALUATED = settings.evaluation.source != "none"
-BATCHES = range(
-    batch_count(settings.evaluation.subsets, settings.evaluation.models_per_batch)
-)
-RETRAINS = range(settings.evaluation.retrains)
+RETRAINED = settings.evaluation.source == "retrain"
+# How many subsets there are, and how many models of each, for the evaluation and for methods that are fitted.
+SUBSETS = {
+    "evaluation": settings.evaluation.subsets,
+    "fitting": settings.fitting.subsets,
+}
+RETRAINS = {
+    "evaluation": settings.evaluation.retrains,
+    "fitting": settings.fitting.retrains,
+}
 FIGURES = ["gallery", "self_lds"] + [
     "lds_vs_checkpoints",
     "predicted_vs_actual",
@@ -78,6 +90,8 @@ wildcard_constraints:
     shard=r"\d+",
     batch=r"\d+",
     retrain=r"\d+",
+    method=r"[a-z0-9_]+",
+    purpose="|".join(SUBSETS),
 
 
 def reads(stage):
@@ -142,31 +156,55 @@ def script(name):
     return f"{PYTHON} -P {path} {HYDRA}"
 
 
+def retrained_models(purpose):
+    """Masks of the subsets, and outputs of the models retrained on them."""
+    batches = range(batch_count(SUBSETS[purpose], settings.evaluation.models_per_batch))
+    return {
+        "masks": [layout.subsets(batch, purpose) for batch in batches],
+        "outputs": [
+            layout.retrained_outputs(retrain, batch, purpose)
+            for retrain in range(RETRAINS[purpose])
+            for batch in batches
+        ],
+    }
+
+
 def evaluation_inputs():
     """Masks and outputs: made here, or the user's own files."""
-    if settings.evaluation.source == "files":
-        return {
-            "masks": settings.evaluation.masks,
-            "outputs": settings.evaluation.outputs,
-        }
+    if RETRAINED:
+        return retrained_models("evaluation")
     return {
-        "masks": [layout.subsets(batch) for batch in BATCHES],
-        "outputs": [
-            layout.retrained_outputs(retrain, batch)
-            for retrain in RETRAINS
-            for batch in BATCHES
-        ],
+        "masks": settings.evaluation.masks,
+        "outputs": settings.evaluation.outputs,
     }
 
 
 def subset_range(wildcards):
     """First and last index of the subsets in a batch."""
     chosen = batch_indices(
-        settings.evaluation.subsets,
+        SUBSETS[wildcards.purpose],
         settings.evaluation.models_per_batch,
         int(wildcards.batch),
     )
     return chosen.start, chosen.stop
+
+
+def method_scores(method):
+    """Scores of a method for each number of checkpoints or subsets that it is evaluated with."""
+    counts = settings.counts_of(method)
+    return [layout.score_array(count, counts[-1], method) for count in counts]
+
+
+def method_inputs(method):
+    """What the scores of a method beside TRAK are made from."""
+    reads = settings.method[method].reads
+    if reads == "checkpoint":
+        return {
+            "parts": [
+                layout.method_part(method, checkpoint) for checkpoint in CHECKPOINTS
+            ]
+        }
+    return retrained_models("fitting") if reads == "retrained" else {}
 
 
 def drawn(name):

@@ -1,15 +1,15 @@
 # The linear datamodeling score: subsets, retrained models, the table.
 
 
-if settings.evaluation.source == "retrain":
+if RETRAINED or settings.fitted_methods:
 
     rule subsets:
         output:
-            layout.subsets("{batch}"),
+            layout.subsets("{batch}", "{purpose}"),
         log:
-            log_of("subsets/{batch}"),
+            log_of("subsets/{purpose}.{batch}"),
         benchmark:
-            benchmark_of("subsets/{batch}")
+            benchmark_of("subsets/{purpose}.{batch}")
         conda:
             ENVIRONMENT
         threads: 1
@@ -21,20 +21,21 @@ if settings.evaluation.source == "retrain":
             reads=reads("subsets"),
             subsets=subset_range,
         message:
-            "Draw batch {wildcards.batch} of the evaluation subsets."
+            "Draw batch {wildcards.batch} of the subsets for {wildcards.purpose}."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log} job.batch={wildcards.batch}"
+            "{resources.script} runtime.threads={threads} job.log={log}"
+            " job.purpose={wildcards.purpose} job.batch={wildcards.batch}"
 
     rule retrain:
         input:
             data=rules.prepare_train.output,
             masks=rules.subsets.output,
         output:
-            layout.retrained("{retrain}", "{batch}"),
+            layout.retrained("{retrain}", "{batch}", "{purpose}"),
         log:
-            log_of("retrain/{retrain}.{batch}"),
+            log_of("retrain/{purpose}.{retrain}.{batch}"),
         benchmark:
-            benchmark_of("retrain/{retrain}.{batch}")
+            benchmark_of("retrain/{purpose}.{retrain}.{batch}")
         conda:
             ENVIRONMENT
         threads: settings.runtime.threads
@@ -46,21 +47,21 @@ if settings.evaluation.source == "retrain":
         params:
             reads=reads("retrain"),
         message:
-            "Retrain models on batch {wildcards.batch} of the subsets, run {wildcards.retrain}."
+            "Retrain models on batch {wildcards.batch} of the subsets for {wildcards.purpose}, run {wildcards.retrain}."
         shell:
             "{resources.script} runtime.threads={threads} job.log={log}"
-            " job.retrain={wildcards.retrain} job.batch={wildcards.batch}"
+            " job.purpose={wildcards.purpose} job.retrain={wildcards.retrain} job.batch={wildcards.batch}"
 
     rule retrained_outputs:
         input:
             models=rules.retrain.output,
             data=rules.prepare_targets.output,
         output:
-            layout.retrained_outputs("{retrain}", "{batch}"),
+            layout.retrained_outputs("{retrain}", "{batch}", "{purpose}"),
         log:
-            log_of("retrained_outputs/{retrain}.{batch}"),
+            log_of("retrained_outputs/{purpose}.{retrain}.{batch}"),
         benchmark:
-            benchmark_of("retrained_outputs/{retrain}.{batch}")
+            benchmark_of("retrained_outputs/{purpose}.{retrain}.{batch}")
         conda:
             ENVIRONMENT
         threads: settings.runtime.threads
@@ -72,10 +73,10 @@ if settings.evaluation.source == "retrain":
         params:
             reads=reads("retrained_outputs"),
         message:
-            "Outputs of the models retrained on batch {wildcards.batch}, run {wildcards.retrain}."
+            "Outputs of the models retrained on batch {wildcards.batch} for {wildcards.purpose}, run {wildcards.retrain}."
         shell:
             "{resources.script} runtime.threads={threads} job.log={log}"
-            " job.retrain={wildcards.retrain} job.batch={wildcards.batch}"
+            " job.purpose={wildcards.purpose} job.retrain={wildcards.retrain} job.batch={wildcards.batch}"
 
 
 if EVALUATED:
@@ -83,7 +84,9 @@ if EVALUATED:
     rule evaluate:
         input:
             **evaluation_inputs(),
-            scores=[layout.score_array(count, TOTAL) for count in COUNTS],
+            scores=[
+                path for method in settings.methods for path in method_scores(method)
+            ],
             ridges=[layout.ridge(count) for count in COUNTS],
             features=scored_parts(TOTAL)["features"],
         output:

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from trakflow.config.schema import Config
 from trakflow.errors import ConfigError
+from trakflow.layout import TRAK
 
 CONFIG_ROOT = Path(__file__).resolve().parents[3] / "config"
 
@@ -32,6 +33,11 @@ def search_path_override(config_dirs: Sequence[Path | str]) -> list[str]:
         return []
     folders = ",".join(f"'file://{Path(folder).resolve()}'" for folder in config_dirs)
     return [f"hydra.searchpath=[{folders}]"]
+
+
+def method_overrides(methods: Sequence[str]) -> list[str]:
+    """Return the Hydra overrides that put `config/method/<name>.yaml` of each method but TRAK at `method.<name>`."""
+    return [f"+method@method.{name}={name}" for name in dict.fromkeys(methods) if name != TRAK]
 
 
 def compose_config(experiment: str, overrides: Sequence[str] = (), config_dirs: Sequence[Path | str] = ()) -> Config:
@@ -57,7 +63,11 @@ def compose_config(experiment: str, overrides: Sequence[str] = (), config_dirs: 
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIG_ROOT), version_base="1.3"):
-            return checked(compose("config", overrides=arguments))
+            # Which files of methods there are to compose is itself a setting.
+            general = [item for item in arguments if not item.startswith("method.")]
+            raw = compose("config", overrides=general)
+            extra = method_overrides(list(raw.methods))
+            return checked(raw if general == arguments and not extra else compose("config", [*arguments, *extra]))
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(
             f"The configuration of experiment '{experiment}' cannot be composed: {_sentence(error)}"

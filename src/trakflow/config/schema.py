@@ -20,11 +20,15 @@ from pydantic import (
     model_validator,
 )
 
+from trakflow.layout import TRAK
+
 
 def _check_component(value: dict[str, Any]) -> dict[str, Any]:
     target = value.get("_target_")
     if not isinstance(target, str) or "." not in target:
         raise ValueError("needs `_target_: package.module.name`, the callable that makes it")
+    if unset := [name for name, argument in value.items() if argument == "???"]:
+        raise ValueError(f"`{unset[0]}` is required and was not set")
     try:
         exists = _module_exists(target)
     except Exception as error:
@@ -156,6 +160,31 @@ class Sketch(Section):
         return self
 
 
+class Method(Section):
+    """An attribution method other than TRAK, which has rules of its own.
+
+    `reads` says what it computes scores from: the gradients of one checkpoint after another (`checkpoint`), whose
+    scores are averaged; models retrained on subsets that the evaluation never sees (`retrained`); or nothing of the
+    kind, so that there is one array of scores (`neither`).
+    """
+
+    reads: Literal["checkpoint", "retrained", "neither"]
+    make: Component
+
+
+class Fitting(Section):
+    """Models retrained on further subsets, for methods that are fitted on them; the evaluation never sees these."""
+
+    subsets: PositiveInt = 500
+    retrains: PositiveInt = 1
+    counts: list[PositiveInt] = [50, 100, 200]
+
+    @property
+    def counts_fitted(self) -> list[int]:
+        """Numbers of subsets that methods are fitted on, ascending; the last is all of them."""
+        return sorted({count for count in self.counts if count < self.subsets} | {self.subsets})
+
+
 class RidgeGrid(Section):
     """Candidates of `ridge: auto`, as multiples of the mean diagonal of the Gram matrix, log-spaced."""
 
@@ -257,6 +286,8 @@ class Job(Section):
     shard: NonNegativeInt | None = None
     retrain: NonNegativeInt | None = None
     batch: NonNegativeInt | None = None
+    method: str | None = None
+    purpose: Literal["evaluation", "fitting"] = "evaluation"
 
 
 class Config(Section):
@@ -274,6 +305,9 @@ class Config(Section):
     sketch: Sketch
     solver: Solver
     scores: Scores
+    methods: Annotated[list[Annotated[str, Field(pattern="^[a-z0-9_]+$")]], Field(min_length=1)] = [TRAK]
+    method: dict[str, Method] = {}
+    fitting: Fitting = Fitting()
     evaluation: Evaluation
     figures: Figures
     runtime: Runtime
@@ -306,14 +340,28 @@ class Config(Section):
             raise ValueError(
                 f"figures.shown_target={self.figures.shown_target} but data.target_count={self.data.target_count}"
             )
+        self._methods_are_there()
         self._subsets_exist()
         return self
+
+    def _methods_are_there(self) -> None:
+        if len(set(self.methods)) < len(self.methods):
+            raise ValueError(f"methods={self.methods} names one of them twice")
+        if self.methods[0] != TRAK:
+            raise ValueError(
+                f"methods={self.methods} must begin with {TRAK}, whose scores the galleries show; the others are "
+                "computed beside it"
+            )
+        if set(self.method) != set(self.methods) - {TRAK}:
+            raise ValueError(f"methods={self.methods}, but there are settings for {sorted(self.method)}")
 
     def _subsets_exist(self) -> None:
         size = self.data.train_size
         wanted = [("evaluation.subsets", self.evaluation.subsets, self.evaluation.fraction)] * (
             self.evaluation.source == "retrain"
         )
+        if self.fitted_methods:
+            wanted.append(("fitting.subsets", self.fitting.subsets, self.evaluation.fraction))
         if self.checkpoints.files is None and self.checkpoints.trained_on == "halves":
             wanted.append(("checkpoints.count", self.checkpoints.total, self.checkpoints.fraction))
         for name, count, fraction in wanted:
@@ -328,6 +376,19 @@ class Config(Section):
                     f"{name}={count} is more than the {math.comb(size, chosen)} subsets of {chosen} out of {size} "
                     "examples that exist"
                 )
+
+    @property
+    def fitted_methods(self) -> list[str]:
+        """Methods that are fitted on retrained models."""
+        return [name for name, method in self.method.items() if method.reads == "retrained"]
+
+    def counts_of(self, method: str) -> list[int]:
+        """Return the numbers of checkpoints, or of retrained subsets, that a method is evaluated with, ascending."""
+        if method == TRAK or self.method[method].reads == "checkpoint":
+            return self.counts_evaluated
+        if self.method[method].reads == "neither":
+            return [1]
+        return self.fitting.counts_fitted if self.evaluation.source != "none" else [self.fitting.subsets]
 
     @property
     def counts_evaluated(self) -> list[int]:

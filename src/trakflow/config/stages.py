@@ -22,10 +22,11 @@ VERSIONS = {
     "finalize": 2,
     "choose_ridge": 3,
     "score": 2,
+    "attribute": 1,
     "subsets": 2,
     "retrain": 3,
     "retrained_outputs": 2,
-    "evaluate": 1,
+    "evaluate": 2,
     "figures": 2,
 }
 
@@ -41,6 +42,19 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
         JSON-able values.
     """
     return {"version": VERSIONS[stage], **_READS[stage](config)}
+
+
+def method_settings(config: Config, method: str) -> dict[str, Any]:
+    """Return the part of the configuration that the scores of a method beside TRAK depend on; as `stage_settings`."""
+    settings = config.method[method]
+    reads: dict[str, Any] = {
+        "version": VERSIONS["attribute"],
+        "reads": settings.reads,
+        "make": with_source(settings.make),
+    }
+    if settings.reads == "checkpoint":
+        reads |= {"model": with_source(config.model), "task": with_source(config.task)}
+    return {**reads, "seed": config.seed}
 
 
 def _checkpoint_training(config: Config) -> dict[str, Any]:
@@ -102,7 +116,7 @@ def _evaluate(config: Config) -> dict[str, Any]:
         "seed": config.seed,
         "bootstrap": settings.bootstrap,
         "confidence": settings.confidence,
-        "counts": config.counts_evaluated,
+        "counts": {method: config.counts_of(method) for method in config.methods},
     }
     if settings.source == "files":
         return {**reads, "masks": settings.masks, "outputs": settings.outputs}
@@ -130,6 +144,7 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "finalize": lambda config: {"weights": config.solver.weights},
     "choose_ridge": _choose_ridge,
     "score": _score,
+    "attribute": lambda config: {name: method_settings(config, name) for name in config.method},
     "subsets": _subsets,
     "retrain": _recipe,
     "retrained_outputs": lambda config: {"model": with_source(config.model), "task": with_source(config.task)},

@@ -7,26 +7,27 @@ import numpy as np
 from jaxtyping import Bool, Float32
 
 from trakflow.errors import StoreError
-from trakflow.layout import Layout
+from trakflow.layout import EVALUATION, Layout
 from trakflow.store import ArrayFile, content
 
 Retrained = tuple[Bool[np.ndarray, "subsets n"], Float32[np.ndarray, "retrains subsets m"]]
 
 
-def read_batches(layout: Layout, retrains: int, batches: int) -> Retrained:
+def read_batches(layout: Layout, retrains: int, batches: int, purpose: str = EVALUATION) -> Retrained:
     """Return the masks of all subsets and the outputs of all models retrained on them.
 
     Args:
         layout: Of the results folder.
         retrains: How many models there are of each subset.
         batches: In how many batches the subsets lie.
+        purpose: `evaluation`, or `fitting` for those that methods are fitted on.
 
     Raises:
         StoreError: A file is missing or damaged, or outputs were made on other subsets.
     """
-    files = [ArrayFile(layout.subsets(batch)) for batch in range(batches)]
+    files = [ArrayFile(layout.subsets(batch, purpose)) for batch in range(batches)]
     masks = np.concatenate([file.read("masks") for file in files]).astype(bool)
-    return masks, np.stack([_outputs(layout, number, files) for number in range(retrains)])
+    return masks, np.stack([_outputs(layout, number, files, purpose) for number in range(retrains)])
 
 
 def read_retrained(results: Path | str) -> Retrained:
@@ -47,10 +48,10 @@ def read_retrained(results: Path | str) -> Retrained:
     return read_batches(layout, retrains, batches)
 
 
-def _outputs(layout: Layout, number: int, masks: Sequence[ArrayFile]) -> Float32[np.ndarray, "subsets m"]:
+def _outputs(layout: Layout, number: int, masks: Sequence[ArrayFile], purpose: str) -> Float32[np.ndarray, "subsets m"]:
     parts = []
     for batch, file in enumerate(masks):
-        outputs = ArrayFile(layout.retrained_outputs(number, batch))
+        outputs = ArrayFile(layout.retrained_outputs(number, batch, purpose))
         if outputs.provenance["masks"] != content(file):
             raise StoreError(
                 f"{outputs.path} was made on other subsets than {file.path}. Delete it and run the same command again."

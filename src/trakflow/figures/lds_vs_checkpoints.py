@@ -1,34 +1,50 @@
 """LDS against the number of checkpoints."""
 
+from itertools import cycle
+
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from trakflow.figures.style import GREY
+from trakflow.figures.style import GREY, MARKERS
+from trakflow.layout import TRAK
 
 
 def lds_vs_checkpoints(table: pd.DataFrame, confidence: float) -> Figure:
     """Draw LDS with its interval against the number of checkpoints, and the noise ceiling as a line.
 
     Args:
-        table: The LDS table, one row a number of checkpoints.
+        table: The LDS table; methods that read no checkpoints are left out.
         confidence: Of the interval, for the legend.
     """
-    figure, axes = plt.subplots(figsize=(4.6, 3.2))
-    for method, rows in table.groupby("method", sort=False):
+    table = table[table["checkpoints"] > 0]
+    methods = table["method"].unique()
+    figure, axes = plt.subplots(figsize=(4.6 if len(methods) == 1 else 6.8, 3.2))
+    for marker, method in zip(cycle(MARKERS), methods, strict=False):
+        rows = table[table["method"] == method]
         errors = [rows["lds"] - rows["ci_low"], rows["ci_high"] - rows["lds"]]
-        what = f"{str(method).upper()}, {rows['sketch'].iloc[0]} k={rows['k'].iloc[0]}"
-        label = f"{what}\n({confidence:.0%} bootstrap interval)"
-        axes.errorbar(rows["checkpoints"], rows["lds"], yerr=errors, marker="o", capsize=3, label=label)
+        axes.errorbar(
+            rows["checkpoints"], rows["lds"], yerr=errors, marker=marker, capsize=3, label=_label(rows, confidence)
+        )
     ceiling = table["ceiling"].iloc[0]
     if pd.notna(ceiling):
         retrains = table["retrains"].iloc[0]
         axes.axhline(ceiling, color=GREY, linestyle="--", label=f"noise ceiling ({retrains} retrains a subset)")
     axes.set_xscale("log")
-    axes.set_xticks(table["checkpoints"], [str(count) for count in table["checkpoints"]])
+    counts = sorted(table["checkpoints"].unique())
+    axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     axes.set_ylim(min(0.0, float(table["ci_low"].min())), 1.0)
     axes.set_xlabel("number of checkpoints")
     axes.set_ylabel(f"LDS (mean Spearman correlation\nover {table['subsets'].iloc[0]} subsets)")
-    axes.legend(loc="lower right")
+    if len(methods) == 1:
+        axes.legend(loc="lower right")
+    else:
+        figure.legend(loc="outside right upper")
     return figure
+
+
+def _label(rows: pd.DataFrame, confidence: float) -> str:
+    if rows["method"].iloc[0] == TRAK:
+        return f"TRAK, {rows['sketch'].iloc[0]} k={rows['k'].iloc[0]:.0f}\n({confidence:.0%} bootstrap interval)"
+    return str(rows["method"].iloc[0]).replace("_", " ")

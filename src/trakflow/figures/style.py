@@ -12,6 +12,8 @@ from trakflow.layout import Layout
 from trakflow.store import atomic_path
 
 GREY = "#6b6b6b"
+# So that lines can be told apart without their colours.
+MARKERS = "os^Dv*PX"
 
 
 def apply_style(settings: Figures) -> None:

@@ -18,7 +18,7 @@ from trakflow.errors import DataError, StoreError
 from trakflow.features import FeatureSet
 from trakflow.group_scores import columns_within, group_scores_file
 from trakflow.kernel_file import make_kernel, read_kernel, write_kernel
-from trakflow.layout import METHOD, Layout
+from trakflow.layout import TRAK, Layout
 from trakflow.ridge import self_lds_by_target
 from trakflow.scoring import CheckpointParts, score_blocks
 from trakflow.stages.provenance import provenance
@@ -142,7 +142,7 @@ def score(config: Config, layout: Layout) -> None:
                 take(row, target, block)
     _remove_old(config, layout, path)
     if count == total:
-        top.write(layout)
+        top.write(layout, layout.score_topk)
         write_json(layout.score_provenance, _score_provenance(config, layout, ridge))
 
 
@@ -170,15 +170,17 @@ def score_partial(config: Config, layout: Layout) -> None:
 
 def _score_provenance(config: Config, layout: Layout, ridge: dict[str, Any]) -> dict[str, Any]:
     checkpoints = [_checkpoint_provenance(config, layout, number, ridge) for number in range(config.checkpoints.total)]
+    return {"method": TRAK, **score_facts(config), "ridge": ridge, "checkpoints": checkpoints}
+
+
+def score_facts(config: Config) -> dict[str, Any]:
+    """Return what the provenance of any method's scores says: the configuration, the code and the versions."""
     return {
-        "method": METHOD,
         "config": config.model_dump(mode="json", exclude={"job", "runtime", "figures", "evaluation"}),
         "git_sha": _git_sha(),
         "versions": _versions(),
         "stages": VERSIONS,
         "seed": config.seed,
-        "ridge": ridge,
-        "checkpoints": checkpoints,
     }
 
 

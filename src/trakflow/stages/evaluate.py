@@ -11,19 +11,38 @@ from trakflow.config.shards import batch_count, batch_indices
 from trakflow.data.arrays import read_array
 from trakflow.evaluation.lds import check_evaluation, lds_interval, noise_ceiling, predicted_outputs
 from trakflow.evaluation.retrained import read_batches
-from trakflow.layout import METHOD, Layout
+from trakflow.layout import EVALUATION, TRAK, Layout
 from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
 from trakflow.store import ArrayFile, atomic_path, read_json, write_arrays
 from trakflow.subsets import random_subsets
 
+COLUMNS = (
+    "method",
+    "checkpoints",
+    "sketch",
+    "k",
+    "ridge",
+    "weights",
+    "lds",
+    "ci_low",
+    "ci_high",
+    "ceiling",
+    "subsets",
+    "retrains",
+    "featurize_seconds",
+    "ridge_unit",
+    "fitted_subsets",
+)
+
 
 def subsets(config: Config, layout: Layout) -> None:
-    """Write the masks of one batch of evaluation subsets."""
-    batch, settings = require(config.job.batch, "job.batch"), config.evaluation
-    chosen = batch_indices(settings.subsets, settings.models_per_batch, batch)
-    masks = random_subsets(config.data.train_size, settings.fraction, config.seed, "evaluation", chosen)
-    write_arrays(layout.subsets(batch), {"masks": masks}, provenance(config, "subsets", first=chosen.start))
+    """Write the masks of one batch of subsets, for the evaluation or for methods that are fitted."""
+    batch, settings, purpose = require(config.job.batch, "job.batch"), config.evaluation, config.job.purpose
+    total = settings.subsets if purpose == EVALUATION else config.fitting.subsets
+    chosen = batch_indices(total, settings.models_per_batch, batch)
+    masks = random_subsets(config.data.train_size, settings.fraction, config.seed, purpose, chosen)
+    write_arrays(layout.subsets(batch, purpose), {"masks": masks}, provenance(config, "subsets", first=chosen.start))
 
 
 def evaluation_data(config: Config, layout: Layout) -> tuple[np.ndarray, np.ndarray]:
@@ -46,36 +65,52 @@ def evaluation_data(config: Config, layout: Layout) -> tuple[np.ndarray, np.ndar
 
 
 def evaluate(config: Config, layout: Layout) -> None:
-    """Write the LDS of each number of checkpoints, with its interval and the noise ceiling."""
+    """Write the LDS of each method and number of checkpoints, with its interval and the noise ceiling."""
     masks, outputs = evaluation_data(config, layout)
     actual = outputs.mean(axis=0)
     ceiling = noise_ceiling(outputs)
     settings = config.evaluation
     rows = []
-    for count in config.counts_evaluated:
-        predicted = predicted_outputs(np.load(layout.score_array(count, config.checkpoints.total)), masks)
-        estimate = lds_interval(predicted, actual, settings.bootstrap, settings.confidence, config.seed)
-        ridge = read_json(layout.ridge(count))
-        features = _feature_facts(config, layout, count)
-        rows.append(
-            {
-                "method": METHOD,
-                "checkpoints": count,
-                "sketch": config.sketch.name,
-                "k": features[0]["k"],
-                "ridge": ridge["value"],
-                "weights": config.solver.weights,
-                "lds": estimate.value,
-                "ci_low": estimate.low,
-                "ci_high": estimate.high,
-                "ceiling": ceiling,
-                "subsets": len(masks),
-                "retrains": len(outputs),
-                "featurize_seconds": sum(facts["seconds"] for facts in features),
-                "ridge_unit": ridge["unit"],
-            }
-        )
+    for method in config.methods:
+        counts = config.counts_of(method)
+        for count in counts:
+            predicted = predicted_outputs(np.load(layout.score_array(count, counts[-1], method)), masks)
+            estimate = lds_interval(predicted, actual, settings.bootstrap, settings.confidence, config.seed)
+            rows.append(
+                _row(config, layout, method, count)
+                | {
+                    "lds": estimate.value,
+                    "ci_low": estimate.low,
+                    "ci_high": estimate.high,
+                    "ceiling": ceiling,
+                    "subsets": len(masks),
+                    "retrains": len(outputs),
+                }
+            )
     _write_table(layout.lds, rows)
+
+
+def _row(config: Config, layout: Layout, method: str, count: int) -> dict[str, Any]:
+    """A method's row of the table, in the table's order, without its results; empty where it has no such thing."""
+    reads = "checkpoint" if method == TRAK else config.method[method].reads
+    row: dict[str, Any] = dict.fromkeys(COLUMNS)
+    row |= {
+        "method": method,
+        "checkpoints": count if reads == "checkpoint" else 0,
+        "fitted_subsets": count if reads == "retrained" else 0,
+    }
+    if method != TRAK:
+        return row
+    ridge = read_json(layout.ridge(count))
+    features = _feature_facts(config, layout, count)
+    return row | {
+        "sketch": config.sketch.name,
+        "k": features[0]["k"],
+        "ridge": ridge["value"],
+        "weights": config.solver.weights,
+        "featurize_seconds": sum(facts["seconds"] for facts in features),
+        "ridge_unit": ridge["unit"],
+    }
 
 
 def _feature_facts(config: Config, layout: Layout, count: int) -> list[dict[str, Any]]:

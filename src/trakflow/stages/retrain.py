@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from trakflow.config.schema import Config
-from trakflow.layout import Layout
+from trakflow.layout import EVALUATION, Layout
 from trakflow.seeds import derive_seed
 from trakflow.stages.common import device_of, make_task, model_factory, target_tensors, tensors
 from trakflow.stages.provenance import provenance
@@ -17,21 +17,24 @@ from trakflow.training.ensemble import ensemble_outputs, train_ensemble
 def retrain(config: Config, layout: Layout) -> None:
     """Train one model on each subset of a batch and write their stacked weights."""
     batch, number = require(config.job.batch, "job.batch"), require(config.job.retrain, "job.retrain")
-    data, chosen = ArrayFile(layout.train), ArrayFile(layout.subsets(batch))
+    purpose = config.job.purpose
+    data, chosen = ArrayFile(layout.train), ArrayFile(layout.subsets(batch, purpose))
     masks = chosen.read("masks").astype(bool)
     first = chosen.provenance["first"]
-    seeds = [derive_seed(config.seed, "retrain", number, first + row) for row in range(len(masks))]
+    role = "retrain" if purpose == EVALUATION else "retrain for fitting"
+    seeds = [derive_seed(config.seed, role, number, first + row) for row in range(len(masks))]
     arrays = tensors(data, device_of(config))
     state = train_ensemble(model_factory(config), make_task(config), arrays, masks, config.training, seeds)
     facts = {"masks": content(chosen), "data_content": content(data)}
     weights = {name: _array(value) for name, value in state.items()}
-    write_arrays(layout.retrained(number, batch), weights, provenance(config, "retrain", **facts))
+    write_arrays(layout.retrained(number, batch, purpose), weights, provenance(config, "retrain", **facts))
 
 
 def retrained_outputs(config: Config, layout: Layout) -> None:
     """Write the outputs of one batch of retrained models at the targets."""
     batch, number = require(config.job.batch, "job.batch"), require(config.job.retrain, "job.retrain")
-    models, data = ArrayFile(layout.retrained(number, batch)), ArrayFile(layout.targets)
+    purpose = config.job.purpose
+    models, data = ArrayFile(layout.retrained(number, batch, purpose)), ArrayFile(layout.targets)
     state = {name: torch.from_numpy(models.read(name)) for name in models.names}
     arrays = target_tensors(data, device_of(config))
     outputs = ensemble_outputs(
@@ -39,7 +42,7 @@ def retrained_outputs(config: Config, layout: Layout) -> None:
     )
     facts = {"masks": models.provenance["masks"], "data_content": content(data)}
     write_arrays(
-        layout.retrained_outputs(number, batch),
+        layout.retrained_outputs(number, batch, purpose),
         {"outputs": outputs.cpu().numpy()},
         provenance(config, "retrained_outputs", **facts),
     )

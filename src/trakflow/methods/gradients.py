@@ -1,0 +1,64 @@
+"""Products of gradients, which several methods are made of."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trakflow.config.schema import Sketch as SketchSettings
+from trakflow.errors import ConfigError
+from trakflow.methods.base import Trained
+from trakflow.sketches.base import Sketch, SketchedBatch
+from trakflow.sketches.batches import sketched_batches
+from trakflow.sketches.build import build_sketch
+from trakflow.sketches.memory import examples_at_once
+
+EXACT = SketchSettings(name="identity")
+
+
+def sketch_settings(sketch: dict[str, Any] | None) -> SketchSettings:
+    """Return the settings of a method's own sketch; None for whole gradients.
+
+    Raises:
+        ConfigError: They are no sketch's.
+    """
+    if sketch is None:
+        return EXACT
+    try:
+        return SketchSettings.model_validate(sketch)
+    except ValueError as error:
+        raise ConfigError(f"A method's `sketch` is no sketch: {' '.join(str(error).split())}") from error
+
+
+def gradients(trained: Trained, settings: SketchSettings) -> Iterator[tuple[int, SketchedBatch]]:
+    """Yield the gradients of f of the training examples, batch by batch, with the position of the first one."""
+    sketch = _sketch(trained, settings)
+    return sketched_batches(sketch, trained.train, _batch_size(trained, sketch), 0, "gradients")
+
+
+def target_gradients(trained: Trained, settings: SketchSettings) -> Float[Tensor, "m k"]:
+    """Return the gradients of f of all targets.
+
+    Raises:
+        ConfigError: They do not fit the memory.
+    """
+    sketch = _sketch(trained, settings)
+    count = len(next(iter(trained.targets.values())))
+    if 4 * count * sketch.k > trained.memory_bytes:
+        raise ConfigError(
+            f"Gradients of {count} targets with {sketch.k} entries take {4 * count * sketch.k >> 20} MiB, which "
+            "runtime.memory_mb does not allow; raise it, or give the method a sketch."
+        )
+    found = sketched_batches(sketch, trained.targets, _batch_size(trained, sketch), 0, "gradients of targets")
+    return torch.cat([batch.features for _, batch in found])
+
+
+def _sketch(trained: Trained, settings: SketchSettings) -> Sketch:
+    return build_sketch(settings, trained.model, trained.task, trained.seed, trained.number, trained.device)
+
+
+def _batch_size(trained: Trained, sketch: Sketch) -> int:
+    example = {name: array[:1] for name, array in trained.train.items()}
+    return min(trained.batch_size, examples_at_once(sketch.bytes_per_example(example), trained.memory_bytes // 2))

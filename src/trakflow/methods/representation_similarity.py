@@ -1,0 +1,82 @@
+"""Representation similarity: how alike the last hidden layer is for a training example and a target."""
+
+from collections.abc import Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trakflow.errors import ConfigError
+from trakflow.methods.base import CheckpointMethod, Trained
+
+
+class RepresentationSimilarity(CheckpointMethod):
+    """Product or cosine of the inputs of the model's last linear layer (a baseline of the paper, section 4).
+
+    It knows nothing of what the model learnt from an example, so its sign says only how alike two examples are; where
+    examples have labels, those of another label than the target's count as harmful.
+
+    Args:
+        kind: `cosine` or `dot`.
+        layer: Name of the module whose input is the representation; None for the last `nn.Linear`.
+        signed: Whether examples of another label get the opposite sign.
+    """
+
+    def __init__(self, kind: str = "cosine", layer: str | None = None, signed: bool = True):
+        if kind not in ("cosine", "dot"):
+            raise ConfigError(f"kind={kind} of method representation_similarity must be cosine or dot.")
+        self._kind = kind
+        self._layer = layer
+        self._signed = signed
+
+    def scores(self, trained: Trained) -> Float[Tensor, "n m"]:
+        """Similarity of every training example with every target."""
+        module = self._module(trained.model)
+        rows, targets = (self._representations(trained, module, arrays) for arrays in (trained.train, trained.targets))
+        if self._kind == "cosine":
+            rows, targets = functional.normalize(rows, dim=1), functional.normalize(targets, dim=1)
+        similarity = rows @ targets.T
+        if not self._signed:
+            return similarity
+        train_labels, target_labels = (arrays.get("labels") for arrays in (trained.train, trained.targets))
+        if train_labels is None or target_labels is None:
+            raise ConfigError("Examples have no labels; set method.representation_similarity.make.signed=false.")
+        same = train_labels[:, None] == target_labels[None, :]
+        return torch.where(same, similarity, -similarity)
+
+    def _module(self, model: nn.Module) -> nn.Module:
+        if self._layer is not None:
+            try:
+                return model.get_submodule(self._layer)
+            except AttributeError as error:
+                raise ConfigError(
+                    f"The model has no module '{self._layer}' (method representation_similarity)."
+                ) from error
+        linear = [module for module in model.modules() if isinstance(module, nn.Linear)]
+        if not linear:
+            raise ConfigError(
+                "The model has no nn.Linear; name the layer by method.representation_similarity.make.layer."
+            )
+        return linear[-1]
+
+    def _representations(
+        self, trained: Trained, module: nn.Module, arrays: Mapping[str, Tensor]
+    ) -> Float[Tensor, "rows size"]:
+        found: list[Tensor] = []
+        hook = module.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach().flatten(1).float()))
+        size = len(next(iter(arrays.values())))
+        try:
+            with torch.no_grad():
+                for start in range(0, size, trained.batch_size):
+                    batch = {name: array[start : start + trained.batch_size] for name, array in arrays.items()}
+                    trained.task.forward(trained.model, batch)
+        finally:
+            hook.remove()
+        rows = torch.cat(found) if found else torch.empty(0)
+        if len(rows) != size:
+            raise ConfigError(
+                f"The layer of method representation_similarity saw {len(rows)} inputs for {size} examples: name one "
+                "that is called once for each batch of examples, by method.representation_similarity.make.layer."
+            )
+        return rows

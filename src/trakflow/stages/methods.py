@@ -1,0 +1,125 @@
+"""Stages of the methods beside TRAK: scores of one checkpoint, and the scores of a method."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from trakflow.config.schema import Config
+from trakflow.config.shards import batch_count
+from trakflow.errors import ConfigError, NumericalError, StoreError
+from trakflow.evaluation.retrained import read_batches
+from trakflow.layout import Layout
+from trakflow.methods.base import CheckpointMethod, PlainMethod, RetrainedMethod, Scores, Trained
+from trakflow.stages.attribute import score_facts
+from trakflow.stages.common import check_model, device_of, load_model, make_task, target_tensors, tensors
+from trakflow.stages.components import instantiate
+from trakflow.stages.provenance import method_provenance
+from trakflow.stages.runner import require
+from trakflow.store import ArrayFile, content, file_hash, write_arrays, write_json, write_numpy
+from trakflow.topk import TopExamples
+
+Kind = TypeVar("Kind", CheckpointMethod, RetrainedMethod, PlainMethod)
+
+
+def attribute_checkpoint(config: Config, layout: Layout) -> None:
+    """Write the scores of all targets by one checkpoint and one method."""
+    name, checkpoint = _name(config), require(config.job.checkpoint, "job.checkpoint")
+    method = _make(config, name, CheckpointMethod)  # type: ignore[type-abstract]
+    train, targets = ArrayFile(layout.train), ArrayFile(layout.targets)
+    mask = Path(layout.checkpoint_mask(checkpoint))
+    trained = Trained(
+        model=load_model(config, layout.checkpoint(checkpoint)),
+        task=make_task(config),
+        train=tensors(train, device_of(config)),
+        targets=target_tensors(targets, device_of(config)),
+        mask=np.load(mask) if mask.is_file() else None,
+        number=checkpoint,
+        seed=config.seed,
+        batch_size=config.runtime.forward_batch_size,
+        memory_bytes=config.runtime.memory_mb * 2**20 // 2,
+        device=str(device_of(config)),
+    )
+    check_model(config, trained.model, trained.task, trained.train)
+    scores = _checked(method.scores(trained), config, name)
+    facts = {
+        "checkpoint": checkpoint,
+        "checkpoint_content": file_hash(layout.checkpoint(checkpoint)),
+        "data_content": content(train),
+        "target_content": content(targets),
+    }
+    write_arrays(layout.method_part(name, checkpoint), {"scores": scores}, method_provenance(config, name, **facts))
+
+
+def attribute(config: Config, layout: Layout) -> None:
+    """Write a method's scores for each number of checkpoints or retrained subsets; for all also the top examples."""
+    name = _name(config)
+    counts = config.counts_of(name)
+    found = {"checkpoint": _averages, "retrained": _fitted, "neither": _plain}[config.method[name].reads]
+    for count, scores in found(config, layout, name):
+        write_numpy(layout.score_array(count, counts[-1], name), scores)
+    # The last is that of all of them.
+    top = TopExamples(config.scores.topk)
+    top.add(0, 0, scores)
+    top.write(layout, layout.method_topk(name))
+    write_json(layout.method_provenance(name), {**score_facts(config), "method": name, "counts": counts})
+
+
+def _averages(config: Config, layout: Layout, name: str) -> Iterator[tuple[int, Scores]]:
+    counts = config.counts_of(name)
+    total = np.zeros((config.data.train_size, config.data.target_count))
+    data, targets = content(ArrayFile(layout.train)), content(ArrayFile(layout.targets))
+    for checkpoint in range(counts[-1]):
+        part = ArrayFile(layout.method_part(name, checkpoint))
+        if (part.provenance["data_content"], part.provenance["target_content"]) != (data, targets):
+            raise StoreError(f"{part.path} was made from other data. Delete it and run the same command again.")
+        total += part.read("scores")
+        if checkpoint + 1 in counts:
+            yield checkpoint + 1, (total / (checkpoint + 1)).astype(np.float32)
+
+
+def _fitted(config: Config, layout: Layout, name: str) -> Iterator[tuple[int, Scores]]:
+    method = _make(config, name, RetrainedMethod)  # type: ignore[type-abstract]
+    batches = batch_count(config.fitting.subsets, config.evaluation.models_per_batch)
+    masks, outputs = read_batches(layout, config.fitting.retrains, batches, "fitting")
+    for count in config.counts_of(name):
+        scores = method.scores(masks[:count], outputs[:, :count].mean(axis=0), config.seed)
+        yield count, _checked(scores, config, name)
+
+
+def _plain(config: Config, layout: Layout, name: str) -> Iterator[tuple[int, Scores]]:
+    method = _make(config, name, PlainMethod)  # type: ignore[type-abstract]
+    yield 1, _checked(method.scores(config.data.train_size, config.data.target_count, config.seed), config, name)
+
+
+def _name(config: Config) -> str:
+    name = config.job.method
+    if name is None or name not in config.method:
+        raise ConfigError(f"job.method={name} is none of the methods {sorted(config.method)}; name one of them.")
+    return name
+
+
+def _make(config: Config, name: str, kind: type[Kind]) -> Kind:
+    settings = config.method[name]
+    method = instantiate(settings.make, f"method.{name}.make")
+    if not isinstance(method, kind):
+        raise ConfigError(
+            f"method.{name} reads {settings.reads}, so its `make` ({settings.make['_target_']}) must return a "
+            f"{kind.__module__}.{kind.__name__}, but returned a {type(method).__name__}."
+        )
+    return method
+
+
+def _checked(found: Any, config: Config, name: str) -> Scores:
+    scores = found.detach().cpu().numpy() if isinstance(found, torch.Tensor) else np.asarray(found)
+    expected = (config.data.train_size, config.data.target_count)
+    if scores.shape != expected:
+        raise ConfigError(f"Method {name} returned scores of shape {scores.shape}; expected {expected}.")
+    if not np.isfinite(scores).all():
+        targets = np.flatnonzero(~np.isfinite(scores).all(axis=0))
+        raise NumericalError(
+            f"Scores of method {name} for {len(targets)} targets, {targets[0]} the first, are NaN or Inf."
+        )
+    return scores.astype(np.float32)

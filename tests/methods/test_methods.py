@@ -1,0 +1,179 @@
+"""Each method against its definition, written out by autograd one example at a time or by numpy, in float64."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from trakflow.errors import ConfigError, DataError
+from trakflow.methods.base import Trained
+from trakflow.methods.datamodel import Datamodel
+from trakflow.methods.empirical_influence import EmpiricalInfluence
+from trakflow.methods.external import External
+from trakflow.methods.gas import GradientAggregatedSimilarity
+from trakflow.methods.random_scores import RandomScores
+from trakflow.methods.representation_similarity import RepresentationSimilarity
+from trakflow.methods.tracin import TracIn
+from trakflow.tasks.classification import Classification
+
+
+def examples(count, seed):
+    random = torch.Generator().manual_seed(seed)
+    return {
+        "inputs": torch.randn(count, 6, generator=random),
+        "labels": torch.randint(0, 3, (count,), generator=random),
+    }
+
+
+@pytest.fixture
+def trained():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).eval()
+    return Trained(model, Classification(), examples(11, 1), examples(4, 2), None, 1, 0, 4, 2**26, "cpu")
+
+
+class Loss(Classification):
+    """The loss in place of the output, whose gradient is what TracIn multiplies."""
+
+    def output(self, raw, batch):
+        return self.loss(raw, batch)
+
+
+def flat(trained, arrays, task):
+    """Gradients by autograd, one example after another, in float64 (examples x parameters)."""
+    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
+    model.load_state_dict(trained.model.state_dict())
+
+    rows = []
+    for row in range(len(arrays["labels"])):
+        batch = {"inputs": arrays["inputs"][row : row + 1].double(), "labels": arrays["labels"][row : row + 1]}
+        value = task.output(task.forward(model, batch), batch).sum()
+        rows.append(
+            torch.cat([part.flatten() for part in torch.autograd.grad(value, list(model.parameters()))]).numpy()
+        )
+    return np.stack(rows)
+
+
+def test_tracin_is_the_learning_rate_times_the_gradients_of_minus_the_loss_and_of_the_output(trained):
+    expected = -0.3 * flat(trained, trained.train, Loss()) @ flat(trained, trained.targets, Classification()).T
+    found = TracIn(learning_rates=[0.1, 0.3]).scores(trained)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_tracin_predicts_what_a_small_step_on_an_example_does(trained):
+    rate, row = 1e-3, 7
+    model, task = trained.model, trained.task
+    batch = {name: value[row : row + 1] for name, value in trained.train.items()}
+    before = task.output(task.forward(model, trained.targets), trained.targets).detach().double()
+    expected = TracIn(learning_rates=rate).scores(trained)[row]
+    task.loss(task.forward(model, batch), batch).sum().backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.sub_(rate * parameter.grad)
+    after = task.output(task.forward(model, trained.targets), trained.targets).detach().double()
+    np.testing.assert_allclose(after - before, expected, rtol=0.02, atol=2e-6)
+
+
+def test_tracin_wants_a_learning_rate_for_every_checkpoint(trained):
+    with pytest.raises(ConfigError, match="learning_rates of method TracIn has 1 entries"):
+        TracIn(learning_rates=[0.1]).scores(trained)
+
+
+def test_sketched_gradients_approach_whole_ones_as_k_grows(trained):
+    whole = TracIn().scores(trained).numpy()
+    errors = [
+        np.abs(TracIn(sketch={"name": "gaussian", "k": k}).scores(trained).numpy() - whole).mean() for k in (16, 4096)
+    ]
+    # The error of a random projection falls as 1 / sqrt(k): by 16 here.
+    assert errors[1] < errors[0] / 6
+
+
+def test_gas_is_the_cosine_of_the_gradients_of_minus_the_loss_and_of_the_output(trained):
+    rows, targets = -flat(trained, trained.train, Loss()), flat(trained, trained.targets, Classification())
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    targets /= np.linalg.norm(targets, axis=1, keepdims=True)
+    np.testing.assert_allclose(GradientAggregatedSimilarity().scores(trained), rows @ targets.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dot", "cosine"])
+def test_representation_similarity_compares_the_inputs_of_the_last_layer(trained, kind):
+    hidden = [
+        torch.tanh(trained.model[0](arrays["inputs"])).detach().double().numpy()
+        for arrays in (trained.train, trained.targets)
+    ]
+    if kind == "cosine":
+        hidden = [rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in hidden]
+    similarity = hidden[0] @ hidden[1].T
+    np.testing.assert_allclose(RepresentationSimilarity(kind, signed=False).scores(trained), similarity, atol=1e-5)
+    same = trained.train["labels"].numpy()[:, None] == trained.targets["labels"].numpy()
+    found = RepresentationSimilarity(kind, layer="2").scores(trained)
+    np.testing.assert_allclose(found, np.where(same, similarity, -similarity), atol=1e-5)
+
+
+def test_representation_similarity_refuses_what_it_cannot_read(trained):
+    with pytest.raises(ConfigError, match="no module 'head'"):
+        RepresentationSimilarity(layer="head").scores(trained)
+    with pytest.raises(ConfigError, match="must be cosine or dot"):
+        RepresentationSimilarity(kind="l2")
+
+
+def subsets(count, n, seed=0):
+    return np.random.default_rng(seed).random((count, n)) < 0.5
+
+
+def test_empirical_influence_is_the_difference_of_means():
+    masks, outputs = subsets(30, 5), np.random.default_rng(1).standard_normal((30, 2)).astype(np.float32) + 1000
+    expected = [[outputs[m, t].mean(dtype=float) - outputs[~m, t].mean(dtype=float) for t in range(2)] for m in masks.T]
+    np.testing.assert_allclose(EmpiricalInfluence().scores(masks, outputs, 0), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_empirical_influence_refuses_examples_that_all_or_no_models_have_seen():
+    masks = subsets(30, 5)
+    masks[:, 3] = True
+    with pytest.raises(DataError, match="1 training examples, 3 the first, are in all or in none"):
+        EmpiricalInfluence().scores(masks, np.zeros((30, 1), dtype=np.float32), 0)
+
+
+def test_a_datamodel_recovers_planted_sparse_weights():
+    random = np.random.default_rng(2)
+    masks = subsets(400, 60, 3)
+    weights = np.zeros((60, 2))
+    weights[[3, 17, 40], 0], weights[[5, 9], 1] = [1, -2, 0.5], [3, 1]
+    outputs = (masks @ weights + 7 + 0.05 * random.standard_normal((400, 2))).astype(np.float32)
+    found = Datamodel().scores(masks, outputs, 0)
+    np.testing.assert_allclose(found, weights, atol=0.05)
+
+
+def test_a_datamodel_of_noise_is_almost_empty():
+    outputs = np.random.default_rng(5).standard_normal((200, 1)).astype(np.float32)
+    assert np.abs(Datamodel().scores(subsets(200, 80), outputs, 0)).mean() < 0.05
+
+
+def test_a_datamodel_refuses_too_few_subsets():
+    with pytest.raises(DataError, match=r"there are 5; raise fitting\.counts"):
+        Datamodel().scores(subsets(5, 3), np.zeros((5, 1), dtype=np.float32), 0)
+
+
+def test_random_scores_depend_on_the_seed_alone():
+    assert np.array_equal(RandomScores().scores(5, 3, 1), RandomScores().scores(5, 3, 1))
+    assert not np.array_equal(RandomScores().scores(5, 3, 1), RandomScores().scores(5, 3, 2))
+
+
+def test_external_scores_are_read_as_they_are(tmp_path):
+    scores = np.arange(6, dtype=np.float32).reshape(3, 2)
+    np.save(tmp_path / "scores.npy", scores)
+    assert np.array_equal(External(str(tmp_path / "scores.npy")).scores(3, 2, 0), scores)
+
+
+@pytest.mark.parametrize(
+    ("scores", "message"),
+    [
+        (np.zeros((2, 3)), r"shape \(2, 3\); expected numbers of shape \(3, 2\)"),
+        (np.full((3, 2), np.nan), "NaN or Inf"),
+        (np.full((3, 2), "x"), "expected numbers"),
+    ],
+)
+def test_external_scores_that_do_not_fit_are_refused(tmp_path, scores, message):
+    np.save(tmp_path / "scores.npy", scores)
+    with pytest.raises(DataError, match=message):
+        External(str(tmp_path / "scores.npy")).scores(3, 2, 0)

@@ -1,0 +1,69 @@
+# Methods beside TRAK: one job a checkpoint where they read checkpoints, and one for the scores of each method.
+
+if any(method.reads == "checkpoint" for method in settings.method.values()):
+
+    rule attribute_checkpoint:
+        input:
+            data=rules.prepare_train.output,
+            targets=rules.prepare_targets.output,
+            weights=layout.checkpoint("{checkpoint}"),
+            masks=lambda wildcards: (
+                [layout.checkpoint_mask(wildcards.checkpoint)]
+                if settings.checkpoints.on_subsets
+                else []
+            ),
+        output:
+            layout.method_part("{method}", "{checkpoint}"),
+        log:
+            log_of("attribute_checkpoint/{method}.{checkpoint}"),
+        benchmark:
+            benchmark_of("attribute_checkpoint/{method}.{checkpoint}")
+        conda:
+            ENVIRONMENT
+        threads: settings.runtime.threads
+        resources:
+            mem_mb=settings.runtime.memory_mb,
+            runtime=settings.runtime.minutes,
+            gpu=GPUS,
+            script=script("attribute_checkpoint"),
+        params:
+            reads=lambda wildcards: method_settings(settings, wildcards.method),
+        message:
+            "Attribute by {wildcards.method} and checkpoint {wildcards.checkpoint}."
+        shell:
+            "{resources.script} runtime.threads={threads} job.log={log}"
+            " job.method={wildcards.method} job.checkpoint={wildcards.checkpoint}"
+
+
+# A rule each: how many files a method writes depends on what it reads.
+for method in settings.methods[1:]:
+
+    rule:
+        name:
+            f"attribute_{method}"
+        input:
+            **method_inputs(method),
+            train=rules.prepare_train.output,
+            targets=rules.prepare_targets.output,
+        output:
+            method_scores(method),
+            provenance=layout.method_provenance(method),
+            topk=layout.method_topk(method),
+        log:
+            log_of(f"attribute_{method}"),
+        benchmark:
+            benchmark_of(f"attribute_{method}")
+        conda:
+            ENVIRONMENT
+        threads: settings.runtime.threads
+        resources:
+            mem_mb=settings.runtime.memory_mb,
+            runtime=settings.runtime.minutes,
+            script=script("attribute") + f" job.method={method}",
+        params:
+            reads=method_settings(settings, method),
+            topk=settings.scores.topk,
+        message:
+            f"Scores of {method}."
+        shell:
+            "{resources.script} runtime.threads={threads} job.log={log}"

@@ -1,0 +1,7 @@
+"""Write the scores of one method beside TRAK."""
+
+from trakflow.stages.methods import attribute
+from trakflow.stages.runner import run
+
+if __name__ == "__main__":
+    run(attribute)
