@@ -49,7 +49,7 @@ def test_the_lds_table_has_its_columns_in_order(finished: Path) -> None:
     table = pd.read_csv(finished / "results/digits/evaluation/lds.csv")
     expected = (
         "method checkpoints sketch k ridge weights lds ci_low ci_high ceiling subsets retrains featurize_seconds "
-        "ridge_unit"
+        "ridge_unit fitted_subsets"
     )
     assert list(table.columns) == expected.split()
     assert list(table["checkpoints"]) == [1, 3]
