@@ -40,12 +40,13 @@ SMALL = (
 class Experiment:
     """An experiment in a folder, whose stages are called as the rules would call them."""
 
-    def __init__(self, folder, *overrides):
+    def __init__(self, folder, *overrides, base="digits", small=SMALL):
         self.layout = Layout(str(folder))
+        self.base, self.small = base, small
         self.configure(*overrides)
 
     def configure(self, *overrides):
-        self.config = compose_config("digits", [*SMALL, *overrides])
+        self.config = compose_config(self.base, [*self.small, *overrides])
         self.checkpoints = range(self.config.checkpoints.total)
         return self
 
@@ -84,8 +85,8 @@ class Experiment:
 
 @pytest.fixture
 def experiment(tmp_path):
-    """Make a small digits experiment below the test's own folder."""
-    return lambda *overrides, name="results": Experiment(tmp_path / name, *overrides)
+    """Make a small experiment, of digits if no other is named, below the test's own folder."""
+    return lambda *overrides, name="results", **base: Experiment(tmp_path / name, *overrides, **base)
 
 
 @pytest.fixture(scope="session")

@@ -107,7 +107,8 @@ def _write_tables(groups: Groups, top: TopExamples, layout: Layout) -> None:
     table.insert(1, "target_id", np.array(read_ids(targets, table["target"].to_numpy()), dtype=object))
     for place, column in enumerate(("name", "size"), start=list(table.columns).index("group") + 1):
         table.insert(place, column, groups_table[column].to_numpy()[table["group"]])
-    if "attributed_labels" in targets:
+    # One label a token is no label of the target.
+    if "attributed_labels" in targets and len(targets.shape("attributed_labels")) == 1:
         table["attributed_label"] = targets.read("attributed_labels")[table["target"]]
     for path, written in ((layout.group_table, groups_table), (layout.group_topk, table)):
         with atomic_path(Path(path)) as temporary:

