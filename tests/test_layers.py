@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "src" / "trakflow"
 # From the ground up. Modules of one floor do not import each other across folders.
 FLOORS = [
     {"errors", "seeds", "layout", "ranks", "progress", "allocator"},
-    {"config", "store", "devices"},
+    {"config", "store", "devices", "extras"},
     {"sources"},
     {"data", "models", "tasks", "subsets"},
     {"sketches", "training", "kernel"},

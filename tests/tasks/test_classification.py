@@ -5,6 +5,7 @@ import torch
 from trakflow.errors import ConfigError
 from trakflow.tasks.base import Task
 from trakflow.tasks.classification import Classification
+from trakflow.tasks.text_classification import TextClassification
 
 TASK = Classification()
 
@@ -28,7 +29,8 @@ def test_loss_is_log_of_one_plus_exp_of_minus_f():
     torch.testing.assert_close(TASK.loss(raw, labels), torch.log1p(torch.exp(-TASK.output(raw, labels))))
 
 
-def test_q_and_w_are_finite_differences_of_the_loss_by_f():
+@pytest.mark.parametrize("task", [TASK, TextClassification()], ids=["images", "text"])
+def test_q_and_w_are_finite_differences_of_the_loss_by_f(task):
     raw, labels = batch()
     step = 1e-4
 
@@ -36,12 +38,12 @@ def test_q_and_w_are_finite_differences_of_the_loss_by_f():
         # Raising the label's logit raises f by as much and changes nothing else of the loss.
         return raw.scatter_add(1, labels["labels"][:, None], torch.full((50, 1), by, dtype=torch.float64))
 
-    up, here, down = (TASK.loss(shifted(by), labels) for by in (step, 0.0, -step))
-    outputs = [TASK.output(shifted(by), labels) for by in (step, -step)]
+    up, here, down = (task.loss(shifted(by), labels) for by in (step, 0.0, -step))
+    outputs = [task.output(shifted(by), labels) for by in (step, -step)]
     torch.testing.assert_close(outputs[0] - outputs[1], torch.full_like(here, 2 * step), rtol=1e-8, atol=0)
     first, second = (up - down) / (2 * step), (up - 2 * here + down) / step**2
-    torch.testing.assert_close(TASK.loss_gradient(raw, labels).double(), -first, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(TASK.curvature(raw, labels).double(), second, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(task.loss_gradient(raw, labels).double(), -first, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(task.curvature(raw, labels).double(), second, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -31,6 +31,18 @@ def frozen():
     return model
 
 
+COMMON = torch.linspace(-1, 1, 42, dtype=torch.float64).reshape(7, 6)
+
+
+def in_common():
+    """Untrained weights that all models share in memory, and a constant that no checkpoint holds."""
+    model = mlp()
+    model.layers[1].weight = nn.Parameter(COMMON, requires_grad=False)
+    del model.layers[1].bias
+    model.layers[1].register_buffer("bias", torch.ones(7, dtype=torch.float64), persistent=False)
+    return model
+
+
 def partly_unused():
     model = mlp()
     model.unused = nn.Linear(2, 2).double()
@@ -69,7 +81,7 @@ def train(factory, seeds=(1, 2, 3, 4), **settings):
     return train_ensemble(factory, Classification(), arrays(), masks(), Training(**{**SETTINGS, **settings}), seeds)
 
 
-@pytest.mark.parametrize("factory", [mlp, normalised, frozen, partly_unused, convolutional])
+@pytest.mark.parametrize("factory", [mlp, normalised, frozen, in_common, partly_unused, convolutional])
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
 def test_a_stacked_ensemble_trains_as_its_models_would_one_by_one(factory, schedule):
     stacked = train(factory, schedule=schedule)
@@ -115,8 +127,8 @@ def test_both_recipes_train_stacked_as_one_by_one(experiment):
 def test_weights_do_not_depend_on_how_many_models_are_stacked_at_once(monkeypatch, factory, smallest, groups):
     together = train(factory)
     sizes = []
-    stack = ensemble.stack_module_state
-    monkeypatch.setattr(ensemble, "stack_module_state", lambda models: sizes.append(len(models)) or stack(models))
+    in_common = ensemble._in_common
+    monkeypatch.setattr(ensemble, "_in_common", lambda models: sizes.append(len(models)) or in_common(models))
     monkeypatch.setattr(ensemble, "CACHE_BYTES", 1)
     monkeypatch.setattr(ensemble, "SMALLEST_GROUP", smallest)
     apart = train(factory)

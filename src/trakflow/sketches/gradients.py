@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
+from trakflow.errors import SketchError
 from trakflow.sketches.base import Projection, Sketch, SketchedBatch
 from trakflow.sketches.memory import activation_bytes
 from trakflow.tasks.base import Batch, Task
@@ -45,8 +46,22 @@ class GradientSketch(Sketch):
         return self._task.output(raw, batch).squeeze(0), raw.squeeze(0)
 
     def __call__(self, batch: Batch) -> SketchedBatch:
-        """Sketch a batch; holds the gradients of the whole batch while it runs."""
-        gradients, raw = self._gradients(self._parameters, dict(batch))
+        """Sketch a batch; holds the gradients of the whole batch while it runs.
+
+        Raises:
+            SketchError: The model does something that cannot be done under ``torch.func.vmap``.
+        """
+        try:
+            gradients, raw = self._gradients(self._parameters, dict(batch))
+        except RuntimeError as error:
+            if "vmap" not in str(error) and "functorch" not in str(error):
+                raise
+            raise SketchError(
+                "This sketch takes explicit gradients under torch.func.vmap, where the model fails: "
+                f"{' '.join(str(error).split())[:200]}. Choose a sketch with hooks (sketch=tensor_sketch or "
+                "sketch=factorized), or change the model. Models of transformers look at the values of a mask of shape "
+                "(batch, length), and at no additive one of shape (batch, 1, 1, length), as trakflow.models.bert makes."
+            ) from error
         size = raw.shape[0]
         features = torch.zeros(size, self.k, dtype=torch.float32, device=raw.device)
         with torch.no_grad():

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
-from torch.func import functional_call, stack_module_state, vmap
+from torch.func import functional_call, vmap
 
 from trakflow.config.schema import Training
 from trakflow.errors import ConfigError
@@ -99,7 +99,11 @@ def _train_stacked(
 ) -> State:
     device = next(iter(arrays.values())).device
     models = [make_model(factory, derive_seed(seed, "init")).to(device).train() for seed in seeds]
-    parameters, buffers = stack_module_state(models)
+    shared = _in_common(models)
+    parameters, buffers = (
+        {name: _stacked(models, name) for name, _ in named if name not in shared}
+        for named in (models[0].named_parameters(), models[0].named_buffers())
+    )
     trained = [parameter for parameter in parameters.values() if parameter.requires_grad]
     steps = settings.epochs * math.ceil(len(indices[0]) / settings.batch_size)
     optimizer = MomentumSGD(trained, settings, steps)
@@ -107,7 +111,7 @@ def _train_stacked(
     dtype = floating_type(models[0])
 
     def loss_of_one(parameters: State, buffers: State, batch: Batch) -> Tensor:
-        raw = run_model(task, _caller(models[0], {**parameters, **buffers}), batch, dtype)
+        raw = run_model(task, _caller(models[0], {**shared, **parameters, **buffers}), batch, dtype)
         return task.loss(raw, batch).mean()
 
     losses_of_all = vmap(loss_of_one, randomness="different")
@@ -127,7 +131,27 @@ def _train_stacked(
                 if optimizer.done == 0:
                     _lay_out_as(trained, gradients)
                 optimizer.step(gradients)
-    return {name: value.detach() for name, value in {**parameters, **buffers}.items()}
+    everything = {name: value.expand(len(models), *value.shape) for name, value in shared.items()}
+    everything |= {**parameters, **buffers}
+    saved = models[0].state_dict().keys()
+    return {name: value.detach() for name, value in everything.items() if name in saved}
+
+
+def _stacked(models: Sequence[nn.Module], name: str) -> Tensor:
+    tensors = [dict((*model.named_parameters(), *model.named_buffers()))[name] for model in models]
+    return torch.stack(tensors).detach().requires_grad_(tensors[0].requires_grad)
+
+
+def _in_common(models: Sequence[nn.Module]) -> State:
+    """Return what is not trained and is the same memory in all models, such as frozen embeddings."""
+    states = [dict((*model.named_parameters(), *model.named_buffers())) for model in models]
+    return {
+        name: value
+        for name, value in states[0].items()
+        if len(states) > 1
+        and not value.requires_grad
+        and all(state[name].data_ptr() == value.data_ptr() for state in states)
+    }
 
 
 def _lay_out_as(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:

@@ -23,6 +23,7 @@ TASKS = {
     "iterative_image_classification": "trakflow.tasks.iterative.IterativeClassification",
     "regression": "trakflow.tasks.regression.Regression",
     "language_modeling": "trakflow.tasks.language_modeling.LogOdds",
+    "text_classification": "trakflow.tasks.text_classification.TextClassification",
 }
 SKETCHES = get_args(SketchSettings.model_fields["name"].annotation)
 DEFAULT_SKETCH = "tensor_sketch"

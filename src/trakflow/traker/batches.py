@@ -105,9 +105,10 @@ def row_hashes(batch: Mapping[str, Tensor]) -> UInt8[np.ndarray, "size 2 16"]:
 
     Returns:
         The hash of what does not change under augmentation: the integer tensors (labels, tokens, but not images of
-        bytes), or everything where there are none; and that of everything.
+        bytes), or everything where there are none; and that of everything. What `attention_mask` shuts out is not
+        hashed: how far an example is padded depends on the others of its batch.
     """
-    arrays = {name: _bytes(value) for name, value in batch.items()}
+    arrays = _bytes_of_rows(batch)
     fixed = [name for name, value in batch.items() if not value.is_floating_point() and value.dtype != torch.uint8]
     size = len(next(iter(arrays.values())))
     hashes = np.empty((size, 2, HASH_BYTES), np.uint8)
@@ -116,9 +117,21 @@ def row_hashes(batch: Mapping[str, Tensor]) -> UInt8[np.ndarray, "size 2 16"]:
             digest = xxhash.xxh3_128()
             for name in names:
                 digest.update(name.encode())
-                digest.update(arrays[name][row])
+                digest.update(arrays[name][row].data)
             hashes[row, place] = np.frombuffer(digest.digest(), np.uint8)
     return hashes
+
+
+def _bytes_of_rows(batch: Mapping[str, Tensor]) -> dict[str, Sequence[UInt8[np.ndarray, " bytes"]]]:
+    mask = batch.get("attention_mask")
+    arrays: dict[str, Sequence[np.ndarray]] = {}
+    for name, value in batch.items():
+        flat = _bytes(value)
+        arrays[name] = list(flat)
+        if mask is not None and mask.ndim == value.ndim == 2 and mask.shape == value.shape:
+            seen = mask.detach().cpu().numpy() != 0
+            arrays[name] = [row.reshape(len(kept), -1)[kept].ravel() for row, kept in zip(flat, seen, strict=True)]
+    return arrays
 
 
 def _bytes(value: Tensor) -> UInt8[np.ndarray, "size bytes"]:
