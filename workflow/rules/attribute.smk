@@ -72,6 +72,7 @@ else:
 rule featurize_targets:
     input:
         data=rules.prepare_targets.output,
+        train=rules.prepare_train.output,
         weights=layout.checkpoint("{checkpoint}"),
     output:
         layout.target_features("{checkpoint}"),

@@ -56,6 +56,7 @@ if RETRAINED or settings.fitted_methods:
         input:
             models=rules.retrain.output,
             data=rules.prepare_targets.output,
+            train=rules.prepare_train.output,
         output:
             layout.retrained_outputs("{retrain}", "{batch}", "{purpose}"),
         log:

@@ -58,6 +58,12 @@ def load_parts(config: Config, layout: Layout, checkpoint: int, ridge: tuple[flo
             raise StoreError(
                 f"{file.path} was made from other data than {data}. Delete it and run the same command again."
             )
+    of_targets = targets.provenance.get("references_content")
+    if of_targets not in (None, features.provenance["data_content"]):
+        raise StoreError(
+            f"{targets.path} was made by comparing with other training examples than those of {layout.train}. Delete "
+            "it and run the same command again."
+        )
     kernel = read_kernel(layout.kernel(checkpoint), features)
     absolute = kernel.ridge(*ridge) if ridge is not None else float("nan")
     return CheckpointParts(features, kernel, torch.from_numpy(targets.read("features")), absolute)

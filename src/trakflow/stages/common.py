@@ -11,11 +11,13 @@ from trakflow.config.schema import Config
 from trakflow.data.examples import read_arrays
 from trakflow.devices import usable_device
 from trakflow.errors import ConfigError
+from trakflow.layout import Layout
 from trakflow.models.weights import load_weights, read_state
 from trakflow.models.wrapped import unwrap
 from trakflow.stages.components import instantiate
-from trakflow.store import ArrayFile
+from trakflow.store import ArrayFile, content
 from trakflow.tasks.base import Task
+from trakflow.tasks.preparation import ReferencedTask, reference_rows
 from trakflow.tasks.running import try_model
 from trakflow.training.sgd import make_model
 
@@ -79,6 +81,17 @@ def target_tensors(file: ArrayFile, device: torch.device) -> dict[str, Tensor]:
     arrays = tensors(file, device)
     attributed = arrays.pop("attributed_labels", None)
     return arrays if attributed is None else {**arrays, "labels": attributed}
+
+
+def references_of(config: Config, layout: Layout, task: Task) -> dict[str, Tensor] | None:
+    """Read the training examples that the task compares an example with; None for a task that compares with none."""
+    rows = reference_rows(task, config.data.train_size)
+    return None if rows is None else tensors(ArrayFile(layout.train), device_of(config), rows)
+
+
+def references_content(layout: Layout, task: Task) -> dict[str, str]:
+    """Return what files say of the training set that the task's reference examples are of, if it has any."""
+    return {"references_content": content(ArrayFile(layout.train))} if isinstance(task, ReferencedTask) else {}
 
 
 def check_model(config: Config, model: nn.Module, task: Task, arrays: Mapping[str, Tensor]) -> None:

@@ -15,11 +15,21 @@ from trakflow.sketches.base import Sketch
 from trakflow.sketches.batches import sketch_all
 from trakflow.sketches.build import build_sketch
 from trakflow.sketches.memory import examples_at_once
-from trakflow.stages.common import check_model, device_of, load_model, make_task, target_tensors, tensors
+from trakflow.stages.common import (
+    check_model,
+    device_of,
+    load_model,
+    make_task,
+    references_content,
+    references_of,
+    target_tensors,
+    tensors,
+)
 from trakflow.stages.provenance import gradients_fingerprint, provenance
 from trakflow.stages.runner import require
 from trakflow.store import ArrayFile, content, file_hash, write_arrays
 from trakflow.tasks.base import Task
+from trakflow.tasks.preparation import prepared
 
 
 def featurize(config: Config, layout: Layout) -> None:
@@ -61,7 +71,8 @@ def featurize_targets(config: Config, layout: Layout) -> None:
     checkpoint = require(config.job.checkpoint, "job.checkpoint")
     data = ArrayFile(layout.targets)
     arrays = target_tensors(data, device_of(config))
-    sketch = checkpoint_sketch(config, layout, make_task(config), checkpoint, arrays)
+    task = make_task(config)
+    sketch = checkpoint_sketch(config, layout, task, checkpoint, arrays)
     found = sketch_all(sketch, arrays, _batch_size(config, sketch, arrays), 0, "featurize targets")
     facts = {
         "checkpoint": checkpoint,
@@ -70,6 +81,7 @@ def featurize_targets(config: Config, layout: Layout) -> None:
         "gradients": gradients_fingerprint(config),
         "k": sketch.k,
         "dtype": config.sketch.dtype,
+        **references_content(layout, task),
     }
     # Written in float32 whatever the storage dtype: targets are few, and scores are linear in them.
     kept = {"features": found.features.numpy(), "outputs": found.outputs.numpy()}
@@ -94,6 +106,7 @@ def checkpoint_sketch(
 ) -> Sketch:
     """Make the configured sketch with one checkpoint's weights, after trying the model on one of the examples."""
     model = load_model(config, layout.checkpoint(checkpoint))
+    task = prepared(task, model, references_of(config, layout, task))
     check_model(config, model, task, arrays)
     return build_sketch(config.sketch, model, task, config.seed, checkpoint, str(device_of(config)))
 

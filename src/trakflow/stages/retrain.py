@@ -7,7 +7,15 @@ from torch import Tensor
 from trakflow.config.schema import Config
 from trakflow.layout import EVALUATION, Layout
 from trakflow.seeds import derive_seed
-from trakflow.stages.common import device_of, make_task, model_factory, target_tensors, tensors
+from trakflow.stages.common import (
+    device_of,
+    make_task,
+    model_factory,
+    references_content,
+    references_of,
+    target_tensors,
+    tensors,
+)
 from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
 from trakflow.store import ArrayFile, content, write_arrays
@@ -36,11 +44,16 @@ def retrained_outputs(config: Config, layout: Layout) -> None:
     purpose = config.job.purpose
     models, data = ArrayFile(layout.retrained(number, batch, purpose)), ArrayFile(layout.targets)
     state = {name: torch.from_numpy(models.read(name)) for name in models.names}
-    arrays = target_tensors(data, device_of(config))
+    arrays, task = target_tensors(data, device_of(config)), make_task(config)
+    references = references_of(config, layout, task)
     outputs = ensemble_outputs(
-        model_factory(config), make_task(config), state, arrays, config.runtime.forward_batch_size
+        model_factory(config), task, state, arrays, config.runtime.forward_batch_size, references
     )
-    facts = {"masks": models.provenance["masks"], "data_content": content(data)}
+    facts = {
+        "masks": models.provenance["masks"],
+        "data_content": content(data),
+        **references_content(layout, task),
+    }
     write_arrays(
         layout.retrained_outputs(number, batch, purpose),
         {"outputs": outputs.cpu().numpy()},

@@ -16,6 +16,7 @@ from trakflow.errors import ConfigError
 from trakflow.progress import progress
 from trakflow.seeds import derive_seed
 from trakflow.tasks.base import Batch, Task
+from trakflow.tasks.preparation import prepared
 from trakflow.tasks.running import floating_type, run_model
 from trakflow.training.sgd import Arrays, MomentumSGD, batch_order, make_model, same_layout, select_rows, train_model
 
@@ -162,7 +163,12 @@ def _lay_out_as(parameters: Sequence[Tensor], gradients: Sequence[Tensor | None]
 
 
 def ensemble_outputs(
-    factory: Callable[[], nn.Module], task: Task, state: State, arrays: Arrays, batch_size: int
+    factory: Callable[[], nn.Module],
+    task: Task,
+    state: State,
+    arrays: Arrays,
+    batch_size: int,
+    references: Arrays | None = None,
 ) -> Float[Tensor, "models targets"]:
     """Return the task's output of every stacked model at every example.
 
@@ -172,6 +178,7 @@ def ensemble_outputs(
         state: Stacked state dicts, as `train_ensemble` returns.
         arrays: The examples' tensors (targets x ...).
         batch_size: Examples at a time.
+        references: The examples that the task compares with, if it does; each model embeds them itself.
 
     Returns:
         Outputs, float32.
@@ -184,11 +191,12 @@ def ensemble_outputs(
     for number in progress(range(len(next(iter(state.values())))), "outputs"):
         # Not strict: stacking keeps one name of tied weights, and buffers that a state dict would leave out.
         model.load_state_dict({name: value[number] for name, value in state.items()}, strict=False)
+        own = prepared(task, model, references)
         parts = []
         with torch.no_grad():
             for start in range(0, count, batch_size):
                 batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
-                parts.append(task.output(run_model(task, model, batch, dtype), batch).float())
+                parts.append(own.output(run_model(own, model, batch, dtype), batch).float())
         outputs.append(torch.cat(parts))
     return torch.stack(outputs)
 

@@ -22,6 +22,7 @@ TASKS = {
     "image_classification": "trakflow.tasks.classification.Classification",
     "iterative_image_classification": "trakflow.tasks.iterative.IterativeClassification",
     "regression": "trakflow.tasks.regression.Regression",
+    "clip": "trakflow.tasks.clip.CLIP",
     "language_modeling": "trakflow.tasks.language_modeling.LogOdds",
     "text_classification": "trakflow.tasks.text_classification.TextClassification",
 }

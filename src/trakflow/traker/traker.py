@@ -23,6 +23,8 @@ from trakflow.progress import progress
 from trakflow.sketches.base import Sketch
 from trakflow.sketches.parameters import differentiated_parameters
 from trakflow.store import fingerprint
+from trakflow.tasks.base import Task
+from trakflow.tasks.preparation import prepared
 from trakflow.tasks.running import try_model
 from trakflow.traker.arguments import choose_sketch, has_curvature, make_task, refuse_parts, task_name, task_settings
 from trakflow.traker.finalizing import is_packed
@@ -30,6 +32,7 @@ from trakflow.traker.folder import SaveDir, require_model
 from trakflow.traker.groups import GroupScores, check_groups, sum_scores
 from trakflow.traker.loaded import Loaded
 from trakflow.traker.model_output import ModelOutputTask
+from trakflow.traker.references import references_facts, references_of
 from trakflow.traker.rows import KnownExamples, Rows
 from trakflow.traker.solving import NotReadyError, Solver, choose_ridge
 from trakflow.traker.workflow_folder import check_workflow
@@ -68,6 +71,8 @@ class TRAKer:
             paper's library, which divides gradients by the square root of their number, without W; 0 is the paper's
             formula.
         relative_ridge: In units of the mean diagonal of the Gram matrix; None for 1. Not beside `lambda_reg`.
+        references: For tasks that compare an example with others (`clip`): a batch of training examples, a few hundred,
+            as `featurize` takes it. Each checkpoint embeds them anew as it is loaded.
 
     Raises:
         ConfigError: An argument can mean nothing here, or contradicts what lies in `save_dir`; says what to use.
@@ -95,6 +100,7 @@ class TRAKer:
         grad_wrt: Iterable[str] | None = None,
         lambda_reg: float | None = None,
         relative_ridge: float | None = None,
+        references: Any = None,
     ) -> None:
         log.setLevel(logging_level)
         refuse_parts(gradient_computer=gradient_computer, saver=saver, score_computer=score_computer)
@@ -107,7 +113,7 @@ class TRAKer:
         )
         self._choice = choose_sketch(projector, proj_dim, projector_seed, grad_wrt, use_half_precision, self.model)
         # Made once for its errors: the one of a checkpoint is made when its weights are loaded.
-        self.proj_dim = self._sketch(0).k
+        self.proj_dim = self._sketch(0, self.task).k
         weighted = lambda_reg is None and has_curvature(self.task)
         if lambda_reg is None and not weighted:
             log.info("%s defines no curvature W: rows of the Gram matrix are not weighted.", task_name(self.task))
@@ -115,6 +121,9 @@ class TRAKer:
         self._load_from_save_dir = load_from_save_dir
         self.save_dir = Path(save_dir).resolve()
         self._folder = SaveDir.at(self.save_dir)
+        self._references = references_of(
+            self.task, references, self._fields, self.train_set_size, self._folder, self.device
+        )
         self._solver = Solver(self._folder, self.train_set_size, weighted, ridge, self._agree_on_settings())
         self._examples = KnownExamples(self.train_set_size, False, "Training example")
         self._loaded: Loaded | None = None
@@ -295,13 +304,14 @@ class TRAKer:
         if self._folder.of_workflow:
             check_workflow(self._folder, facts)
         shapes = {name: list(value.shape) for name, value in self.model.named_parameters()}
+        facts |= references_facts(self._references)
         settings = {**facts, "model": fingerprint(shapes), "version": VERSIONS["featurize"]}
         settings["fingerprint"] = fingerprint(settings)
         self._folder.agree(settings)
         return settings
 
-    def _sketch(self, model_id: int) -> Sketch:
-        return self._choice.build(self.model, self.task, model_id, str(self.device))
+    def _sketch(self, model_id: int, task: Task) -> Sketch:
+        return self._choice.build(self.model, task, model_id, str(self.device))
 
     def _load(self, checkpoint: Mapping[str, Tensor] | str | Path) -> str:
         """Load a checkpoint into the model and return its hash."""
@@ -313,10 +323,14 @@ class TRAKer:
         return weights_hash(self.model.state_dict())
 
     def _begin(self, model_id: int, rows: Rows, total: int, dtype: str, scoring: bool) -> Loaded:
-        fields = None if isinstance(self.task, ModelOutputTask) else self.task.fields
-        try_batch = partial(try_model, self.task, self.model, name="The model")
-        sketch = self._sketch(model_id)
-        return Loaded(sketch, try_batch, rows, total, dtype, scoring, self.device, fields, self._batch_size)
+        task = prepared(self.task, self.model, self._references)
+        try_batch = partial(try_model, task, self.model, name="The model")
+        sketch = self._sketch(model_id, task)
+        return Loaded(sketch, try_batch, rows, total, dtype, scoring, self.device, self._fields, self._batch_size)
+
+    @property
+    def _fields(self) -> Sequence[str] | None:
+        return None if isinstance(self.task, ModelOutputTask) else self.task.fields
 
     def _require_loaded(self, scoring: bool, first: str, call: str) -> Loaded:
         if self._loaded is None or self._loaded.scoring != scoring:
