@@ -10,7 +10,7 @@ from run_snakemake import REPOSITORY
 
 DOCS = REPOSITORY / "docs"
 TUTORIALS = [DOCS / "quickstart.md", DOCS / "your_own_model.md", *sorted((DOCS / "tasks").glob("*.md"))]
-WITH_COMMANDS = [*TUTORIALS, DOCS / "workflow.md", DOCS / "cluster.md"]
+WITH_COMMANDS = sorted(DOCS.rglob("*.md"))
 RESULTS = "results/digits"
 
 
