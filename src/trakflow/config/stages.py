@@ -27,7 +27,7 @@ VERSIONS = {
     "retrain": 3,
     "retrained_outputs": 2,
     "evaluate": 2,
-    "figures": 2,
+    "figures": 3,
 }
 
 

@@ -1,6 +1,6 @@
 """Targets with their most helpful and most harmful training examples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,6 @@ def gallery(table: pd.DataFrame, train: np.ndarray, targets: np.ndarray, class_n
     figure = plt.figure(figsize=(1.05 * (2 * per_side + 1) + 2 * gap, 1.42 * len(shown) + 0.45))
     widths = [1.0, gap, *[1.0] * per_side, gap, *[1.0] * per_side]
     grid = figure.add_gridspec(len(shown), len(widths), width_ratios=widths)
-    name = _namer(class_names)
     for row, target in enumerate(shown):
         rows = table[table["target"] == target]
         first = rows.iloc[0]
@@ -35,14 +34,14 @@ def gallery(table: pd.DataFrame, train: np.ndarray, targets: np.ndarray, class_n
             axes,
             targets[target],
             first["target_id"],
-            f"{name(first, 'attributed_label')}\n{first['target_id']}",
+            f"{label_name(first, 'attributed_label', class_names)}\n{first['target_id']}",
             "target",
         )
         for _, example in rows.iterrows():
             direction = str(example["direction"])
             column = (1 if direction == "helpful" else 2 + per_side) + int(example["rank"])
             axes = figure.add_subplot(grid[row, column])
-            title = f"{name(example, 'train_label')}\n{example['score']:+.2g}"
+            title = f"{label_name(example, 'train_label', class_names)}\n{example['score']:+.2g}"
             _show(axes, train[example["train_index"]], example["train_id"], title, direction)
     helpful = (1 + gap + per_side / 2) / sum(widths)
     harmful = (1 + 2 * gap + 1.5 * per_side) / sum(widths)
@@ -56,13 +55,11 @@ def gallery(table: pd.DataFrame, train: np.ndarray, targets: np.ndarray, class_n
     return figure
 
 
-def _namer(class_names: Sequence[str] | None) -> Callable[[pd.Series, str], str]:
-    def name(row: pd.Series, column: str) -> str:
-        if column not in row or pd.isna(row[column]):
-            return ""
-        return class_names[int(row[column])] if class_names is not None else f"label {row[column]}"
-
-    return name
+def label_name(row: pd.Series, column: str, class_names: Sequence[str] | None) -> str:
+    """Return what a label is called in a figure; empty where there is none."""
+    if column not in row or pd.isna(row[column]):
+        return ""
+    return class_names[int(row[column])] if class_names is not None else f"label {row[column]}"
 
 
 def _show(axes: Axes, value: np.ndarray, identity: str, title: str, kind: str) -> None:

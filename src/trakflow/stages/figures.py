@@ -4,13 +4,14 @@ import numpy as np
 import pandas as pd
 
 from trakflow.config.schema import Config
-from trakflow.data.examples import read_ids
+from trakflow.data.examples import read_ids, read_texts
 from trakflow.evaluation.lds import predicted_outputs
-from trakflow.figures.gallery import gallery
+from trakflow.figures.gallery import as_image, gallery
 from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
 from trakflow.figures.predicted_vs_actual import predicted_vs_actual
 from trakflow.figures.self_lds import no_self_lds, self_lds
 from trakflow.figures.style import apply_style, save_figure
+from trakflow.figures.text_gallery import text_gallery, with_texts
 from trakflow.figures.top_groups import shown_groups, top_groups
 from trakflow.layout import Layout
 from trakflow.ranks import rank_correlations
@@ -74,8 +75,16 @@ def draw_gallery(config: Config, layout: Layout) -> None:
     table = table[
         table["target"].isin(_gallery_targets(config)) & (table["rank"] <= settings.gallery_examples)
     ].reset_index(drop=True)
-    inputs = [ArrayFile(path).read("inputs") for path in (layout.train, layout.targets)]
-    save_figure(gallery(table, inputs[0], inputs[1], config.data.class_names), table, layout, "gallery")
+    files = [ArrayFile(path) for path in (layout.train, layout.targets)]
+    inputs = [file.read("inputs") for file in files]
+    train, targets = (read_texts(file, "texts") for file in files)
+    names = config.data.class_names
+    # Images with captions are shown as images.
+    if train is None or targets is None or as_image(inputs[1][0]) is not None:
+        save_figure(gallery(table, inputs[0], inputs[1], names), table, layout, "gallery")
+        return
+    table = with_texts(table, train, targets)
+    save_figure(text_gallery(table, train, targets, names, read_texts(files[0], "groups")), table, layout, "gallery")
 
 
 def draw_top_groups(config: Config, layout: Layout) -> None:
