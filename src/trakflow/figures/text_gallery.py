@@ -132,7 +132,7 @@ def wrapped(text: str, width: float, size: float, most: int, weight: str = "norm
         most: A longer text is cut after so many lines, and ends in an ellipsis.
         weight: Of the font.
     """
-    font = FontProperties(size=size, weight=weight)  # type: ignore[arg-type]
+    font = FontProperties(size=size, weight=weight)
 
     def fits(line: str) -> bool:
         return text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] <= width * POINTS
