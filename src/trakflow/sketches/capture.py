@@ -196,6 +196,11 @@ class Capture:
             )
         self._layouts = {key: Layout(_axis(key[0], shape, shapes[1][key]), shape) for key, shape in shapes[0].items()}
 
+    @property
+    def depends_on_shape(self) -> bool:
+        """Whether a module was seen with several rows for one example, whose number may be another in other batches."""
+        return any(layout.axis != "shared" and layout.one[layout.axis] != 1 for layout in self._layouts.values())
+
     def _shapes(self, batch: Batch) -> dict[tuple[str, int], torch.Size]:
         """The shape of the first input of each call of each covered module."""
         found: dict[tuple[str, int], torch.Size] = {}

@@ -60,7 +60,8 @@ class GradientSketch(Sketch):
                 "This sketch takes explicit gradients under torch.func.vmap, where the model fails: "
                 f"{' '.join(str(error).split())[:200]}. Choose a sketch with hooks (sketch=tensor_sketch or "
                 "sketch=factorized), or change the model. Models of transformers look at the values of a mask of shape "
-                "(batch, length), and at no additive one of shape (batch, 1, 1, length), as trakflow.models.bert makes."
+                "(batch, length), and at no additive one of shape (batch, 1, 1, length), as trakflow.models.bert has; "
+                "with attn_implementation='eager' many look at no mask."
             ) from error
         size = raw.shape[0]
         features = torch.zeros(size, self.k, dtype=torch.float32, device=raw.device)

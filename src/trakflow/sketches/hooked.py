@@ -54,6 +54,7 @@ class HookedSketch(Sketch):
         double = any(parameter.dtype == torch.float64 for parameter in parameters.values())
         self._dtype = torch.float64 if double else torch.float32
         self._checked = 0
+        self._learned: dict[str, torch.Size] = {}
 
     @abstractmethod
     def accumulator(self, batch: int) -> Accumulator:
@@ -67,6 +68,7 @@ class HookedSketch(Sketch):
         """
         size = len(next(iter(batch.values())))
         self._check(batch, size)
+        self._learn_again(batch, size)
         accumulator = self.accumulator(size)
         raw = self._capture.run(batch, size, accumulator)
         with torch.no_grad():
@@ -88,6 +90,7 @@ class HookedSketch(Sketch):
             return
         if count == 2:
             self._capture.learn_axes(batch)
+            self._learned = _shapes_of_one(batch)
         few = {name: value[:count] for name, value in batch.items()}
         explicit = ExplicitGradients(self._shapes, count, self._dtype, self._device)
         self._capture.run(few, count, explicit)
@@ -95,6 +98,12 @@ class HookedSketch(Sketch):
             expected = self._plain_gradients({name: value[row : row + 1] for name, value in few.items()})
             _require_equal(expected, {name: value[row] for name, value in explicit.gradients.items()})
         self._checked = count
+
+    def _learn_again(self, batch: Batch, size: int) -> None:
+        """Where modules see several rows an example, sequences of another length have another number of them."""
+        if size > 1 and self._capture.depends_on_shape and _shapes_of_one(batch) != self._learned:
+            self._capture.learn_axes(batch)
+            self._learned = _shapes_of_one(batch)
 
     def _plain_gradients(self, example: Batch) -> dict[str, Tensor]:
         parameters = {name: value for name, value in self._model.named_parameters() if name in self._shapes}
@@ -106,6 +115,10 @@ class HookedSketch(Sketch):
             name: torch.zeros_like(parameters[name]) if gradient is None else gradient
             for name, gradient in zip(parameters, found, strict=True)
         }
+
+
+def _shapes_of_one(batch: Batch) -> dict[str, torch.Size]:
+    return {name: value.shape[1:] for name, value in batch.items()}
 
 
 def _require_equal(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

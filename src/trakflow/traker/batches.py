@@ -5,20 +5,18 @@ from typing import Any
 
 import numpy as np
 import torch
-import xxhash
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 from torch import Tensor
 
 from trakflow.errors import DataError
-
-HASH_BYTES = 16
 
 
 def named_tensors(batch: Any, fields: Sequence[str] | None) -> dict[str, Tensor]:
     """Bring a batch to named tensors.
 
     Args:
-        batch: A tuple or list in the order of the task's fields, or a mapping by name; tensors or anything array-like.
+        batch: A tuple or list in the order of the task's fields, or a mapping by name (a dict, a BatchEncoding), where
+            an entry may be None; tensors or anything array-like.
         fields: The task's fields; None for a task that takes any number of them, which are then named by their number.
 
     Returns:
@@ -28,9 +26,12 @@ def named_tensors(batch: Any, fields: Sequence[str] | None) -> dict[str, Tensor]
         DataError: There are more or fewer entries than fields, they differ in length, or one is no array.
     """
     if isinstance(batch, Mapping):
-        entries = {str(name): _tensor(value, name) for name, value in batch.items()}
+        # Tokenizers and collators leave out what a model does not need by None.
+        entries = {str(name): _tensor(value, name) for name, value in batch.items() if value is not None}
     else:
         entries = _positional(batch, fields)
+    if not entries:
+        raise DataError("The batch is empty; it must hold at least one tensor.")
     lengths = {name: len(value) for name, value in entries.items()}
     if len(set(lengths.values())) != 1 or not min(lengths.values()):
         raise DataError(f"A batch must hold the same number of examples, at least one, in every tensor: {lengths}.")
@@ -48,6 +49,11 @@ def _positional(batch: Any, fields: Sequence[str] | None) -> dict[str, Tensor]:
 
 
 def _tensor(value: Any, name: object) -> Tensor:
+    if isinstance(value, Mapping):
+        raise DataError(
+            f"'{name}' of the batch is a mapping itself ({', '.join(map(str, value))}). Give one mapping of all "
+            "tensors by name, for example {**inputs, 'labels': labels}."
+        )
     try:
         tensor = torch.as_tensor(value).detach()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -98,42 +104,3 @@ def _integers(inds: Any) -> Int64[np.ndarray, " size"]:
     if rows.dtype.kind not in "iu":
         raise DataError(f"inds must be integers, but has dtype {rows.dtype}.")
     return rows.astype(np.int64)
-
-
-def row_hashes(batch: Mapping[str, Tensor]) -> UInt8[np.ndarray, "size 2 16"]:
-    """Return two hashes of each example, to know it again.
-
-    Returns:
-        The hash of what does not change under augmentation: the integer tensors (labels, tokens, but not images of
-        bytes), or everything where there are none; and that of everything. What `attention_mask` shuts out is not
-        hashed: how far an example is padded depends on the others of its batch.
-    """
-    arrays = _bytes_of_rows(batch)
-    fixed = [name for name, value in batch.items() if not value.is_floating_point() and value.dtype != torch.uint8]
-    size = len(next(iter(arrays.values())))
-    hashes = np.empty((size, 2, HASH_BYTES), np.uint8)
-    for row in range(size):
-        for place, names in enumerate((fixed or list(arrays), list(arrays))):
-            digest = xxhash.xxh3_128()
-            for name in names:
-                digest.update(name.encode())
-                digest.update(arrays[name][row].data)
-            hashes[row, place] = np.frombuffer(digest.digest(), np.uint8)
-    return hashes
-
-
-def _bytes_of_rows(batch: Mapping[str, Tensor]) -> dict[str, Sequence[UInt8[np.ndarray, " bytes"]]]:
-    mask = batch.get("attention_mask")
-    arrays: dict[str, Sequence[np.ndarray]] = {}
-    for name, value in batch.items():
-        flat = _bytes(value)
-        arrays[name] = list(flat)
-        if mask is not None and mask.ndim == value.ndim == 2 and mask.shape == value.shape:
-            seen = mask.detach().cpu().numpy() != 0
-            arrays[name] = [row.reshape(len(kept), -1)[kept].ravel() for row, kept in zip(flat, seen, strict=True)]
-    return arrays
-
-
-def _bytes(value: Tensor) -> UInt8[np.ndarray, "size bytes"]:
-    flat = value.detach().cpu().reshape(len(value), -1).contiguous()
-    return flat.view(torch.uint8).numpy() if flat.dtype != torch.bool else flat.to(torch.uint8).numpy()

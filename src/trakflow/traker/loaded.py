@@ -11,7 +11,8 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from trakflow.sketches.base import Sketch, SketchedBatch
-from trakflow.traker.batches import named_tensors, row_hashes, row_numbers
+from trakflow.traker.batches import named_tensors, row_numbers
+from trakflow.traker.hashes import row_hashes
 from trakflow.traker.rows import Rows
 
 

@@ -11,8 +11,9 @@ from trakflow.errors import ConfigError
 from trakflow.store import ArrayFile, fingerprint
 from trakflow.tasks.base import Task
 from trakflow.tasks.preparation import ReferencedTask, reference_rows
-from trakflow.traker.batches import named_tensors, row_hashes
+from trakflow.traker.batches import named_tensors
 from trakflow.traker.folder import SaveDir
+from trakflow.traker.hashes import row_hashes
 
 
 def references_of(

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int64, UInt8
 from trakflow.errors import DataError
 from trakflow.features import stored_features
 from trakflow.sketches.base import SketchedBatch
-from trakflow.traker.batches import HASH_BYTES
+from trakflow.traker.hashes import HASH_BYTES
 from trakflow.traker.records import ROWS, Recorder, read_records
 
 HASHES = "hashes"
