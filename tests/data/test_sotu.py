@@ -49,14 +49,14 @@ def test_no_speech_is_in_both_parts_and_every_one_in_one(folder, published):
 
 def test_passages_are_tokens_of_their_speech_from_the_beginning_of_a_sentence(folder, published):
     examples = sotu.train(50, LENGTH, VOCABULARY, folder=folder)
-    assert examples.arrays["input_ids"].shape == (50, LENGTH)
-    assert examples.arrays["input_ids"].dtype == np.int64
+    assert examples.arrays["inputs"].shape == (50, LENGTH)
+    assert examples.arrays["inputs"].dtype == np.int64
     assert len(set(examples.ids)) == 50
     tokenizer = sotu.train_tokenizer([part.text for part in sotu.divided(sotu.read_speeches(folder))[0]], VOCABULARY)
     texts = {f"{facts['year']} {facts['name']}": facts["text"] for facts in published[0]}
     for row, name in enumerate(examples.groups):
         whole = texts[name]
-        assert tokenizer.decode(examples.arrays["input_ids"][row].tolist()).strip() == examples.texts[row]
+        assert tokenizer.decode(examples.arrays["inputs"][row].tolist()).strip() == examples.texts[row]
         # The same words may begin several sentences.
         assert whole.startswith(examples.texts[row]) or f". {examples.texts[row]}" in whole
 
@@ -74,7 +74,7 @@ def test_passages_of_a_speech_do_not_overlap(folder):
 
 def test_a_smaller_draw_is_the_beginning_of_a_larger_one(folder):
     few, many = (sotu.train(size, LENGTH, VOCABULARY, folder=folder) for size in (5, 20))
-    np.testing.assert_array_equal(few.arrays["input_ids"], many.arrays["input_ids"][:5])
+    np.testing.assert_array_equal(few.arrays["inputs"], many.arrays["inputs"][:5])
     assert list(few.texts) == list(many.texts)[:5]
 
 
@@ -82,8 +82,8 @@ def test_a_smaller_draw_is_the_beginning_of_a_larger_one(folder):
 def test_one_token_of_each_target_is_labelled_and_shown(folder, token, place):
     whole = sotu.targets(6, LENGTH, VOCABULARY, folder=folder)
     one = sotu.targets(6, LENGTH, VOCABULARY, token=token, folder=folder)
-    ids, labels = one.arrays["input_ids"], one.arrays["labels"]
-    np.testing.assert_array_equal(ids, whole.arrays["input_ids"])
+    ids, labels = one.arrays["inputs"], one.arrays["labels"]
+    np.testing.assert_array_equal(ids, whole.arrays["inputs"])
     assert "labels" not in whole.arrays
     assert (labels[:, place] == ids[:, place]).all()
     assert (np.delete(labels, place, axis=1) == -100).all()
@@ -100,10 +100,10 @@ def test_a_token_that_nothing_predicts_or_that_is_not_there_is_refused(folder, t
 
 def test_the_tokenizer_is_the_same_in_every_process_and_has_not_seen_what_is_held_out(folder, published, tmp_path):
     speeches, publish = published
-    first = sotu.train(20, LENGTH, VOCABULARY, folder=folder).arrays["input_ids"]
+    first = sotu.train(20, LENGTH, VOCABULARY, folder=folder).arrays["inputs"]
     script = (
         "import sys; from trakflow.data import sotu; sotu.CHECKSUM = sys.argv[1];"
-        f"print(sotu.train(20, {LENGTH}, {VOCABULARY}, folder=sys.argv[2]).arrays['input_ids'].tolist())"
+        f"print(sotu.train(20, {LENGTH}, {VOCABULARY}, folder=sys.argv[2]).arrays['inputs'].tolist())"
     )
     environment = {**os.environ, "PYTHONHASHSEED": "7", "TOKENIZERS_PARALLELISM": "true"}
     command = [sys.executable, "-c", script, sotu.CHECKSUM, folder]
@@ -116,7 +116,7 @@ def test_the_tokenizer_is_the_same_in_every_process_and_has_not_seen_what_is_hel
         for facts in speeches
     ]
     other = tarball(tmp_path / "other", publish(changed))
-    assert sotu.train(20, LENGTH, VOCABULARY, folder=other).arrays["input_ids"].tolist() == first.tolist()
+    assert sotu.train(20, LENGTH, VOCABULARY, folder=other).arrays["inputs"].tolist() == first.tolist()
 
 
 def test_other_texts_are_refused(folder, published, tmp_path):

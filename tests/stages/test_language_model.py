@@ -46,7 +46,7 @@ def test_a_language_model_goes_through_all_stages(experiment, monkeypatch, tmp_p
     state = {name: torch.from_numpy(value[2]) for name, value in load_file(run.layout.retrained(0, 0)).items()}
     model = gpt2(**SIZES)
     model.load_state_dict(state, strict=False)
-    ids = torch.from_numpy(load_file(run.layout.targets)["input_ids"])
+    ids = torch.from_numpy(load_file(run.layout.targets)["inputs"])
     with torch.no_grad():
         log_p = torch.log_softmax(model(input_ids=ids).logits[:, :-1].double(), dim=-1)
     log_p = log_p.gather(-1, ids[:, 1:, None])[..., 0]

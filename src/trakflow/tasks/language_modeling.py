@@ -10,8 +10,6 @@ Labelled are the tokens whose label is not -100, that are no padding, and that c
 first. Without `labels`, all are. To ask why a model said one word, label that word alone.
 """
 
-from typing import Any
-
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -19,6 +17,7 @@ from torch.nn import functional
 
 from trakflow.errors import ConfigError
 from trakflow.tasks.base import Batch, Model, Task
+from trakflow.tasks.text_classification import logits, token_numbers
 
 # What Hugging Face's data collators put where there is nothing to predict.
 IGNORED = -100
@@ -29,23 +28,25 @@ SMALL_LOG = -40.0
 class LogProbability(Task):
     """f = log P, the mean log-probability of the labelled tokens; its training loss is -f.
 
-    So Q = 1, and W = d2loss/df2 is zero: there is none. A batch holds `input_ids`, and may hold `attention_mask`,
-    `labels` and whatever else the model takes by name, as Hugging Face's data collators make it. Pad on the right, or
-    give `position_ids`. A sequence without a labelled token has no output: it is NaN, which is refused.
+    So Q = 1, and W = d2loss/df2 is zero: there is none. A batch holds the token numbers as `input_ids` (as the data
+    collators of transformers make them) or `inputs` (as data sets do here), and may hold `attention_mask`, `labels`,
+    and whatever else the model takes by name. Pad on the right, or give `position_ids`. A sequence without a labelled
+    token has no output: it is NaN, which is refused.
     """
 
     fields = ("input_ids", "attention_mask", "labels")
 
     def forward(self, model: Model, batch: Batch) -> Float[Tensor, "batch length vocabulary"]:
         """Logits; of what the model returns, the `logits` where it has them."""
-        returned: Any = model(**{name: value for name, value in batch.items() if name != "labels"})
-        logits = getattr(returned, "logits", returned)
-        if not isinstance(logits, Tensor) or logits.ndim != 3:
+        tokens = token_numbers(batch)
+        others = {name: value for name, value in batch.items() if name not in ("input_ids", "inputs", "labels")}
+        found = logits(model(input_ids=tokens, **others))
+        if found.ndim != 3:
             raise ConfigError(
-                f"The model returned {_described(logits)} for input_ids of shape {tuple(batch['input_ids'].shape)}; "
-                "language modelling needs logits (batch, length, vocabulary), or an output that has them as `logits`."
+                f"The model returned logits of shape {tuple(found.shape)} for tokens of shape {tuple(tokens.shape)}; "
+                "language modelling needs logits of every token (batch, length, vocabulary)."
             )
-        return logits
+        return found
 
     def output(self, raw: Float[Tensor, "batch length vocabulary"], batch: Batch) -> Float[Tensor, " batch"]:
         """The mean of log p over labelled tokens."""
@@ -84,9 +85,9 @@ class LogOdds(LogProbability):
     def output(self, raw: Float[Tensor, "batch length vocabulary"], batch: Batch) -> Float[Tensor, " batch"]:
         """-log(exp(loss) - 1), from the log-odds of the tokens, so that it stays exact where p rounds to one."""
         labels, labelled = labelled_tokens(batch)
-        index, logits = labels.unsqueeze(-1), _at_least_float32(raw)
-        own = logits.gather(-1, index).squeeze(-1)
-        others = torch.logsumexp(logits.scatter(-1, index, float("-inf")), dim=-1)
+        index, raw = labels.unsqueeze(-1), _at_least_float32(raw)
+        own = raw.gather(-1, index).squeeze(-1)
+        others = torch.logsumexp(raw.scatter(-1, index, float("-inf")), dim=-1)
         log_losses = _log_softplus(others - own)
         log_total = torch.logsumexp(log_losses.masked_fill(~labelled, float("-inf")), dim=-1)
         log_loss = log_total - labelled.sum(-1).to(log_total.dtype).log()
@@ -104,7 +105,7 @@ class LogOdds(LogProbability):
 
 def labelled_tokens(batch: Batch) -> tuple[Int[Tensor, "batch length"], Bool[Tensor, "batch length"]]:
     """Return which token each position is to predict, and whether that one counts; 0 where it does not."""
-    following = batch.get("labels", batch["input_ids"])[:, 1:]
+    following = (batch["labels"] if "labels" in batch else token_numbers(batch))[:, 1:]
     labelled = following != IGNORED
     if "attention_mask" in batch:
         real = batch["attention_mask"].bool()
@@ -113,8 +114,8 @@ def labelled_tokens(batch: Batch) -> tuple[Int[Tensor, "batch length"], Bool[Ten
     return functional.pad(following.masked_fill(~labelled, 0), (0, 1)), functional.pad(labelled, (0, 1))
 
 
-def _at_least_float32(logits: Tensor) -> Tensor:
-    return logits.float() if logits.itemsize < 4 else logits
+def _at_least_float32(raw: Tensor) -> Tensor:
+    return raw.float() if raw.itemsize < 4 else raw
 
 
 def _log_softplus(value: Tensor) -> Tensor:
@@ -133,7 +134,3 @@ def _log_expm1(log_value: Tensor) -> Tensor:
     of_large = value + torch.log1p(-torch.exp(-value.clamp(min=1)))
     of_others = torch.expm1(value.clamp(max=1)).log()
     return torch.where(small, log_value, torch.where(large, of_large, of_others))
-
-
-def _described(value: object) -> str:
-    return f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
