@@ -3,6 +3,14 @@ import itertools
 
 from trakflow.layout import Layout
 
+# Of arguments that are no index.
+VALUES = {
+    "name": ("gallery", "self_lds"),
+    "suffix": ("svg", "csv"),
+    "method": ("tracin", "random"),
+    "purpose": ("evaluation", "methods"),
+}
+
 
 def test_no_two_files_share_a_path():
     layout = Layout("results/x")
@@ -13,11 +21,11 @@ def test_no_two_files_share_a_path():
         if isinstance(member, property):
             paths.append(getattr(layout, name))
             continue
-        arguments = len(inspect.signature(member).parameters) - 1
-        values = [("gallery", "self_lds"), ("svg", "csv")] if name == "figure" else [(1, 11)] * arguments
+        _, *parameters = inspect.signature(member).parameters.values()
+        values = [VALUES.get(parameter.name, (1, 11)) for parameter in parameters]
         paths += [member(layout, *chosen) for chosen in itertools.product(*values)]
-    # Scores of all checkpoints are one file however many there are.
-    assert len(set(paths)) == len(paths) - 1
+    # Scores of all checkpoints are one file a method however many there are.
+    assert len(set(paths)) == len(paths) - len(VALUES["method"])
     assert all(path.startswith("results/x/") for path in paths)
 
 
