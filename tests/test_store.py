@@ -125,6 +125,27 @@ def test_a_file_with_the_checksums_of_an_older_version_is_refused(tmp_path):
         ArrayFile(tmp_path / "a.safetensors")
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 10), (3, 4), (0, 3), (7, None), (2, 9), (5, 5), (10, None), (4, 99)])
+def test_a_range_of_rows_is_that_range_and_damage_outside_its_blocks_does_not_matter(
+    tmp_path, monkeypatch, first, last
+):
+    monkeypatch.setattr("trakflow.store.BLOCK_BYTES", 3 * 16)
+    array = np.arange(40, dtype=np.int32).reshape(10, 4)
+    write_arrays(tmp_path / "a.safetensors", {"a": array}, {})
+    file = ArrayFile(tmp_path / "a.safetensors")
+    np.testing.assert_array_equal(file.read("a", first, last), array[first:last])
+    # The last byte of the file lies in the block of row 9 alone.
+    with file.path.open("r+b") as raw:
+        raw.seek(-1, 2)
+        raw.write(b"x")
+    touched = first < 10 and (last is None or last > 9)
+    if touched:
+        with pytest.raises(StoreError, match="rows 9 to 9 of 'a' are not what was written"):
+            file.read("a", first, last)
+    else:
+        np.testing.assert_array_equal(file.read("a", first, last), array[first:last])
+
+
 def test_a_damaged_block_is_found_when_it_is_reached(tmp_path):
     large = np.zeros((2_500, 1000), dtype=np.uint8)
     path = tmp_path / "a.safetensors"

@@ -208,15 +208,20 @@ def rows_per_block(shape: Sequence[int], itemsize: int) -> int:
 
 def _checksums(array: np.ndarray) -> dict[str, Any]:
     rows = rows_per_block(array.shape, array.itemsize)
-    return {"rows": rows, CHECKSUM: [_digest(array[start : start + rows]) for start in _starts(len(array), rows)]}
+    return {
+        "rows": rows,
+        CHECKSUM: [block_digest(array[start : start + rows]) for start in block_starts(len(array), rows)],
+    }
 
 
-def _starts(total: int, rows: int) -> range:
+def block_starts(total: int, rows: int) -> range:
+    """Return the first row of each block of an array."""
     # An array without rows has one empty block, which vouches for its type and shape.
     return range(0, max(1, total), rows)
 
 
-def _digest(block: np.ndarray) -> str:
+def block_digest(block: np.ndarray) -> str:
+    """Return the checksum of a block's rows, type and shape."""
     digest = xxhash.xxh3_128(f"{block.dtype.name} {block.shape}".encode())
     digest.update(_bytes(block))
     return digest.hexdigest()
@@ -227,7 +232,8 @@ def _bytes(block: np.ndarray) -> memoryview:
     return block.reshape(-1).view(np.uint8).data
 
 
-def _sealed(facts: Mapping[str, Any]) -> dict[str, str]:
+def sealed_header(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Return the metadata of an array file, with a checksum of its own; its length depends on that of `facts` alone."""
     text = json.dumps(facts, sort_keys=True)
     # One entry: safetensors writes several in an order that differs from run to run.
     return {METADATA: json.dumps({"facts": text, "sha256": hashlib.sha256(text.encode()).hexdigest()})}
@@ -254,7 +260,7 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], provenance:
     contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     checksums = {name: _checksums(array) for name, array in contiguous.items()}
     with atomic_path(path) as temporary:
-        save_file(contiguous, temporary, metadata=_sealed({"provenance": provenance, "checksums": checksums}))
+        save_file(contiguous, temporary, metadata=sealed_header({"provenance": provenance, "checksums": checksums}))
 
 
 class _Place(NamedTuple):
@@ -323,19 +329,27 @@ class ArrayFile:
 
     def starts(self, name: str) -> range:
         """First rows of the blocks in which one array is read."""
-        return _starts(self._known(name).shape[0], self.checksums[name]["rows"])
+        return block_starts(self._known(name).shape[0], self.checksums[name]["rows"])
 
-    def read(self, name: str) -> Shaped[np.ndarray, "..."]:
-        """Read one whole array, verified.
+    def read(self, name: str, first: int = 0, last: int | None = None) -> Shaped[np.ndarray, "..."]:
+        """Read the rows [first, last) of one array, by default all, verified; besides, one block is in memory.
 
         Raises:
             StoreError: There is no such array, or its bytes are not those that were written.
         """
-        place = self._known(name)
-        array = np.empty(place.shape, place.dtype)
+        place, rows = self._known(name), self.checksums[name]["rows"]
+        last = place.shape[0] if last is None else min(last, place.shape[0])
+        array = np.empty((max(0, last - first), *place.shape[1:]), place.dtype)
         with self._opened() as file:
             for start in self.starts(name):
-                self._fill(file, name, start, array[start : start + self.checksums[name]["rows"]])
+                stop = min(start + rows, place.shape[0])
+                if first <= start and stop <= last:
+                    self._fill(file, name, start, array[start - first : stop - first])
+                elif start < last and stop > first:
+                    block = np.empty((stop - start, *place.shape[1:]), place.dtype)
+                    self._fill(file, name, start, block)
+                    left, right = max(first, start), min(last, stop)
+                    array[left - first : right - first] = block[left - start : right - start]
         return array
 
     def blocks(
@@ -391,7 +405,7 @@ class ArrayFile:
         # The system may read less than was asked for.
         while filled < len(memory) and (more := file.readinto(memory[filled:])):  # type: ignore[attr-defined]
             filled += more
-        if filled < len(memory) or _digest(block) != facts[CHECKSUM][start // facts["rows"]]:
+        if filled < len(memory) or block_digest(block) != facts[CHECKSUM][start // facts["rows"]]:
             raise StoreError(
                 f"{self.path}: rows {start} to {start + len(block) - 1} of '{name}' are not what was written (checksum "
                 "mismatch). Delete the file and run the same command again: only what is missing is recomputed."

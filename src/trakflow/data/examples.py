@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Integer, Shaped
 
+from trakflow.data.streamed import StreamedRows, write_streamed
 from trakflow.errors import DataError
 from trakflow.store import ArrayFile, write_arrays
 
@@ -22,19 +23,25 @@ class Examples:
 
     Attributes:
         arrays: Arrays with one row an example, at least `inputs` (float32 or integer) and, for tasks with labels,
-            `labels` (n, int64). Tasks read them by these names.
+            `labels` (n, int64). Tasks read them by these names. `StreamedRows` stand for what memory cannot hold.
         ids: The data set's own name of each example, kept as text; empty means its index.
         texts: Each example as a person reads it (a sentence, a caption), for galleries; empty where it is an image.
         groups: The group that each example belongs to (its speech, its film); empty where there are none.
     """
 
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Any]
     ids: Sequence[Any] | np.ndarray = field(default_factory=list)
     texts: Sequence[str] = field(default_factory=list)
     groups: Sequence[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(next(iter(self.arrays.values())))
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The labels, where there are any."""
+        found = self.arrays.get("labels")
+        return None if found is None else found[:]
 
 
 def as_examples(value: Any) -> Examples:
@@ -71,8 +78,10 @@ def as_examples(value: Any) -> Examples:
     return Examples({"inputs": _rows(inputs), "labels": _labels(labels)})
 
 
-def _rows(values: Any) -> np.ndarray:
+def _rows(values: Any) -> np.ndarray | StreamedRows:
     """One row an example, float32 where it was floating."""
+    if isinstance(values, StreamedRows):
+        return values
     try:
         array = np.stack([_plain(row) for row in values]) if isinstance(values, list) else _plain(values)
     except ValueError as error:
@@ -91,6 +100,7 @@ def _plain(value: Any) -> np.ndarray:
 
 
 def _labels(values: Any) -> np.ndarray:
+    values = values[:] if isinstance(values, StreamedRows) else values
     array = np.asarray([_plain(label) for label in values]) if isinstance(values, list) else _plain(values)
     if array.dtype.kind not in "iub":
         raise DataError(
@@ -122,7 +132,7 @@ def check_examples(examples: Examples, size: int, num_classes: int | None, setti
     for name in TEXTS:
         if 0 < (count := len(getattr(examples, name))) != size:
             raise DataError(f"There are {count} {name} but {setting} is {size}; make them agree.")
-    labels = examples.arrays.get("labels")
+    labels = examples.labels
     if labels is not None and labels.ndim == 1 and num_classes is None:
         raise DataError("The examples have labels, so data.num_classes must say how many classes there are.")
     if labels is not None and num_classes is not None:
@@ -144,7 +154,12 @@ def write_examples(path: str | Path, examples: Examples, provenance: Mapping[str
     """Write examples as one array file; ids, texts and groups are kept as zero-padded UTF-8 bytes (n x longest)."""
     texts = {name: _encoded(getattr(examples, name)) for name in TEXTS if len(getattr(examples, name))}
     texts.setdefault("ids", _encoded([str(index) for index in range(len(examples))]))
-    write_arrays(path, {**examples.arrays, **texts}, provenance)
+    arrays = {**examples.arrays, **texts}
+    whole = {name: array for name, array in arrays.items() if isinstance(array, np.ndarray)}
+    if len(whole) == len(arrays):
+        write_arrays(path, whole, provenance)
+    else:
+        write_streamed(path, arrays, provenance)
 
 
 def _encoded(texts: Sequence[str]) -> Shaped[np.ndarray, "n longest"]:
@@ -166,6 +181,18 @@ def read_ids(file: ArrayFile, rows: Integer[np.ndarray, " rows"] | slice = slice
     return read_texts(file, "ids", rows) or []
 
 
-def read_arrays(file: ArrayFile) -> dict[str, Shaped[np.ndarray, "rows ..."]]:
-    """Return the arrays that tasks read."""
-    return {name: file.read(name) for name in file.names if name not in TEXTS}
+def read_arrays(
+    file: ArrayFile, rows: slice | Integer[np.ndarray, " rows"] = slice(None)
+) -> dict[str, Shaped[np.ndarray, "rows ..."]]:
+    """Return some rows of the arrays that tasks read, by default all; nothing outside their range stays in memory."""
+    found = {}
+    for name in file.names:
+        if name in TEXTS:
+            continue
+        if isinstance(rows, slice):
+            first, last, step = rows.indices(file.shape(name)[0])
+            found[name] = file.read(name, first, last)[::step]
+        else:
+            first = int(rows.min())
+            found[name] = file.read(name, first, int(rows.max()) + 1)[rows - first]
+    return found

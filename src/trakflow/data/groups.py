@@ -69,7 +69,7 @@ def groups_of_examples(examples: Examples, kind: str, class_names: Sequence[str]
     Raises:
         DataError: The examples have no groups, or no classes.
     """
-    return _groups(kind, examples.groups, examples.arrays.get("labels"), class_names)
+    return _groups(kind, examples.groups, examples.labels, class_names)
 
 
 def read_groups(file: ArrayFile, kind: str, class_names: Sequence[str] | None) -> Groups:

@@ -69,11 +69,9 @@ def load_model(config: Config, path: str) -> nn.Module:
 def tensors(
     file: ArrayFile, device: torch.device, rows: slice | Int[np.ndarray, " rows"] = slice(None)
 ) -> dict[str, Tensor]:
-    """Read examples as tensors, without their ids."""
-    return {
-        name: torch.from_numpy(np.ascontiguousarray(array[rows])).to(device)
-        for name, array in read_arrays(file).items()
-    }
+    """Read examples as tensors, without their ids; no more of the file than holds these rows."""
+    arrays = read_arrays(file, rows)
+    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
 
 
 def target_tensors(file: ArrayFile, device: torch.device) -> dict[str, Tensor]:
