@@ -154,6 +154,27 @@ def test_gallery_of_inputs_that_are_no_images_shows_ids():
     assert not any(axes.images for axes in figure.axes)
 
 
+def test_gallery_writes_captions_below_images_that_they_belong_to():
+    random = np.random.default_rng(0)
+    train, targets = [f"caption {row} of a thing" for row in range(9)], ["one", "two", "so long " * 20]
+    table = topk_table().drop(columns=["train_label", "attributed_label"])
+    figure = gallery(table, random.random((9, 5, 5)), random.random((3, 5, 5)), None, (train, targets))
+    figure.canvas.draw()
+    below = [" ".join(axes.get_xlabel().split()) for axes in figure.axes]
+    assert below[0] == "one"
+    assert below[5].endswith("…")
+    rows = table[table["target"] == 0]
+    order = rows.sort_values(["direction", "rank"], key=lambda column: column.replace({"helpful": 0, "harmful": 1}))
+    left_to_right = sorted(figure.axes[1:5], key=lambda axes: axes.get_position().x0)
+    assert [" ".join(axes.get_xlabel().split()) for axes in left_to_right] == [
+        train[index] for index in order["train_index"]
+    ]
+    for axes in figure.axes:
+        height = axes.xaxis.label.get_window_extent().y0 / figure.dpi
+        assert height > 0
+    assert "most helpful (score)" in [text.get_text() for text in figure.texts]
+
+
 def group_table(scores):
     rows = [
         {"target": target, "target_id": f"t{target}", "attributed_label": target, "direction": direction, "rank": rank,

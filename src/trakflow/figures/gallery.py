@@ -1,5 +1,6 @@
 """Targets with their most helpful and most harmful training examples."""
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,10 +9,18 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+# In characters: what is as wide as an image.
+CAPTION_WIDTH, CAPTION_LINES = 20, 3
 COLOURS = {"target": "#333333", "helpful": "#1b7837", "harmful": "#b2182b"}
 
 
-def gallery(table: pd.DataFrame, train: np.ndarray, targets: np.ndarray, class_names: Sequence[str] | None) -> Figure:
+def gallery(
+    table: pd.DataFrame,
+    train: np.ndarray,
+    targets: np.ndarray,
+    class_names: Sequence[str] | None,
+    captions: tuple[Sequence[str], Sequence[str]] | None = None,
+) -> Figure:
     """Draw one row a target: itself, its most helpful examples, its most harmful ones.
 
     Args:
@@ -19,11 +28,14 @@ def gallery(table: pd.DataFrame, train: np.ndarray, targets: np.ndarray, class_n
         train: Training inputs; images are (n x H x W), (n x 1 x H x W) or (n x 3 x H x W), anything else shows as text.
         targets: Target inputs, likewise.
         class_names: Names of the labels, or None to show numbers.
+        captions: Of the training examples and of the targets, written below each.
     """
     shown = table["target"].unique()
     per_side = int(table["rank"].max())
     gap = 0.35
-    figure = plt.figure(figsize=(1.05 * (2 * per_side + 1) + 2 * gap, 1.42 * len(shown) + 0.45))
+    figure = plt.figure(
+        figsize=(1.05 * (2 * per_side + 1) + 2 * gap, (1.42 if captions is None else 1.58) * len(shown) + 0.45)
+    )
     widths = [1.0, gap, *[1.0] * per_side, gap, *[1.0] * per_side]
     grid = figure.add_gridspec(len(shown), len(widths), width_ratios=widths)
     for row, target in enumerate(shown):
@@ -37,18 +49,21 @@ def gallery(table: pd.DataFrame, train: np.ndarray, targets: np.ndarray, class_n
             f"{label_name(first, 'attributed_label', class_names)}\n{first['target_id']}",
             "target",
         )
+        _write_below(axes, None if captions is None else captions[1][target])
         for _, example in rows.iterrows():
             direction = str(example["direction"])
             column = (1 if direction == "helpful" else 2 + per_side) + int(example["rank"])
             axes = figure.add_subplot(grid[row, column])
             title = f"{label_name(example, 'train_label', class_names)}\n{example['score']:+.2g}"
             _show(axes, train[example["train_index"]], example["train_id"], title, direction)
+            _write_below(axes, None if captions is None else captions[0][example["train_index"]])
+    what = "label, score" if "train_label" in table else "score"
     helpful = (1 + gap + per_side / 2) / sum(widths)
     harmful = (1 + 2 * gap + 1.5 * per_side) / sum(widths)
     for x, text, kind in (
         (0.5 / sum(widths), "target", "target"),
-        (helpful, "most helpful (label, score)", "helpful"),
-        (harmful, "most harmful (label, score)", "harmful"),
+        (helpful, f"most helpful ({what})", "helpful"),
+        (harmful, f"most harmful ({what})", "harmful"),
     ):
         figure.text(x, 0.995, text, ha="center", va="top", color=COLOURS[kind], weight="bold")
     figure.set_layout_engine("constrained", rect=(0, 0, 1, 1 - 0.28 / figure.get_figheight()))
@@ -73,6 +88,12 @@ def _show(axes: Axes, value: np.ndarray, identity: str, title: str, kind: str) -
     for spine in axes.spines.values():
         spine.set(visible=True, color=COLOURS[kind], linewidth=1.4)
     axes.set_title(title, color=COLOURS[kind], fontsize="x-small", pad=2)
+
+
+def _write_below(axes: Axes, caption: str | None) -> None:
+    if caption is not None:
+        lines = textwrap.wrap(caption, CAPTION_WIDTH, max_lines=CAPTION_LINES, placeholder=" …")
+        axes.set_xlabel("\n".join(lines), fontsize="xx-small", labelpad=2, parse_math=False)
 
 
 def as_image(value: np.ndarray) -> np.ndarray | None:

@@ -79,11 +79,13 @@ def draw_gallery(config: Config, layout: Layout) -> None:
     inputs = [file.read("inputs") for file in files]
     train, targets = (read_texts(file, "texts") for file in files)
     names = config.data.class_names
-    # Images with captions are shown as images.
-    if train is None or targets is None or as_image(inputs[1][0]) is not None:
+    if train is None or targets is None:
         save_figure(gallery(table, inputs[0], inputs[1], names), table, layout, "gallery")
         return
     table = with_texts(table, train, targets)
+    if as_image(inputs[1][0]) is not None:
+        save_figure(gallery(table, inputs[0], inputs[1], names, (train, targets)), table, layout, "gallery")
+        return
     save_figure(text_gallery(table, train, targets, names, read_texts(files[0], "groups")), table, layout, "gallery")
 
 
