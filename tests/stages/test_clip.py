@@ -15,6 +15,7 @@ from trakflow.models.image_text import ImageText
 from trakflow.stages.attribute import load_parts
 from trakflow.stages.evaluate import evaluate, subsets
 from trakflow.stages.featurize import featurize, featurize_targets
+from trakflow.stages.methods import attribute_checkpoint
 from trakflow.stages.prepare import prepare_train
 from trakflow.stages.retrain import retrain, retrained_outputs
 from trakflow.store import ArrayFile
@@ -121,3 +122,19 @@ def test_targets_compared_with_another_training_set_are_refused(experiment, monk
     run.run(featurize, checkpoint=0, shard=0)
     with pytest.raises(StoreError, match="comparing with other training examples"):
         load_parts(run.config, run.layout, 0, None)
+
+
+def test_other_methods_compare_with_the_same_references(experiment):
+    tracin = ("methods=[trak,tracin]", "method.tracin.make.learning_rates=1.0")
+    run = experiment("sketch=identity", "sketch.k=null", *tracin)
+    run.prepare().train()
+    run.run(featurize_targets, checkpoint=1)
+    shards = []
+    for shard in range(run.config.shards):
+        run.run(featurize, checkpoint=1, shard=shard)
+        shards.append(load_file(run.layout.features(1, shard)))
+    run.run(attribute_checkpoint, method="tracin", checkpoint=1)
+    features, gradients = (np.concatenate([part[name] for part in shards]) for name in ("features", "loss_gradients"))
+    expected = gradients[:, None] * (features.astype(float) @ load_file(run.layout.target_features(1))["features"].T)
+    found = load_file(run.layout.method_part("tracin", 1))["scores"]
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())

@@ -14,11 +14,20 @@ from trakflow.evaluation.retrained import read_batches
 from trakflow.layout import Layout
 from trakflow.methods.base import CheckpointMethod, PlainMethod, RetrainedMethod, Scores, Trained
 from trakflow.stages.attribute import score_facts
-from trakflow.stages.common import check_model, device_of, load_model, make_task, target_tensors, tensors
+from trakflow.stages.common import (
+    check_model,
+    device_of,
+    load_model,
+    make_task,
+    references_of,
+    target_tensors,
+    tensors,
+)
 from trakflow.stages.components import instantiate
 from trakflow.stages.provenance import method_provenance
 from trakflow.stages.runner import require
 from trakflow.store import ArrayFile, content, file_hash, write_arrays, write_json, write_numpy
+from trakflow.tasks.preparation import prepared
 from trakflow.topk import TopExamples
 
 Kind = TypeVar("Kind", CheckpointMethod, RetrainedMethod, PlainMethod)
@@ -30,10 +39,13 @@ def attribute_checkpoint(config: Config, layout: Layout) -> None:
     method = _make(config, name, CheckpointMethod)  # type: ignore[type-abstract]
     train, targets = ArrayFile(layout.train), ArrayFile(layout.targets)
     mask = Path(layout.checkpoint_mask(checkpoint))
+    model, task = load_model(config, layout.checkpoint(checkpoint)), make_task(config)
+    arrays = tensors(train, device_of(config))
+    check_model(config, model, task, arrays)
     trained = Trained(
-        model=load_model(config, layout.checkpoint(checkpoint)),
-        task=make_task(config),
-        train=tensors(train, device_of(config)),
+        model=model,
+        task=prepared(task, model, references_of(config, layout, task)),
+        train=arrays,
         targets=target_tensors(targets, device_of(config)),
         mask=np.load(mask) if mask.is_file() else None,
         number=checkpoint,
@@ -42,7 +54,6 @@ def attribute_checkpoint(config: Config, layout: Layout) -> None:
         memory_bytes=config.runtime.memory_mb * 2**20 // 2,
         device=str(device_of(config)),
     )
-    check_model(config, trained.model, trained.task, trained.train)
     scores = _checked(method.scores(trained), config, name)
     facts = {
         "checkpoint": checkpoint,
