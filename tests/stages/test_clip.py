@@ -126,7 +126,7 @@ def test_targets_compared_with_another_training_set_are_refused(experiment, monk
 
 def test_other_methods_compare_with_the_same_references(experiment):
     tracin = ("methods=[trak,tracin]", "method.tracin.make.learning_rates=1.0")
-    run = experiment("sketch=identity", "sketch.k=null", *tracin)
+    run = experiment("sketch=identity", "sketch.k=null", "sketch.parameters=null", *tracin)
     run.prepare().train()
     run.run(featurize_targets, checkpoint=1)
     shards = []
