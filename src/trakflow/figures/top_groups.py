@@ -60,6 +60,8 @@ def _panel(axes: Axes, rows: pd.DataFrame, class_names: Sequence[str] | None) ->
     places = range(len(rows))
     colours = [COLOURS["helpful" if score > 0 else "harmful"] for score in rows["score"]]
     axes.barh(places, rows["score"], color=colours, height=0.7)
+    # Of more, the numbers of small scores would touch.
+    axes.locator_params(axis="x", nbins=4)
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.set_yticks(places, [f"{_short(name)} ({size})" for name, size in zip(rows["name"], rows["size"], strict=True)])
     axes.invert_yaxis()
