@@ -20,11 +20,14 @@ NAMED_FILE = re.compile(r"^<!-- file: (\S+) -->\n```(\w+)$", re.M)
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Put every page of docs/tasks into the navigation."""
-    pages = sorted(path.name for path in (Path(config.docs_dir) / "tasks").glob("*.md") if path.name != "index.md")
+    """Put every page of docs/tasks into the navigation, in the order in which their table links to them."""
+    folder = Path(config.docs_dir) / "tasks"
+    table = (folder / "index.md").read_text(encoding="utf8")
+    names = {path.name for path in folder.glob("*.md")} - {"index.md"}
+    linked = [link for link in LINK.findall(table) if link in names]
     for entry in config.nav or []:
         if isinstance(entry, dict) and "Tasks" in entry:
-            entry["Tasks"].extend(f"tasks/{name}" for name in pages)
+            entry["Tasks"].extend(f"tasks/{name}" for name in dict.fromkeys([*linked, *sorted(names)]))
     return config
 
 
