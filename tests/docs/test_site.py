@@ -13,6 +13,7 @@ from run_snakemake import REPOSITORY
 import trakflow
 import trakflow.tasks
 from trakflow.tasks.base import Task
+from trakflow.traker.arguments import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +73,16 @@ def test_the_reference_has_every_task(pages) -> None:
     assert "trakflow.tasks.classification.Classification" in found
     for name in found:
         assert in_reference(pages, name), name
+
+
+def test_every_named_task_has_a_tutorial_and_a_row_in_their_table() -> None:
+    table = (REPOSITORY / "docs/tasks/index.md").read_text(encoding="utf8")
+    for name in TASKS:
+        assert (REPOSITORY / f"docs/tasks/{name}.md").is_file(), name
+        assert f"[`{name}`]({name}.md)" in table, name
+
+
+def test_every_experiment_is_in_the_table_of_tasks() -> None:
+    table = (REPOSITORY / "docs/tasks/index.md").read_text(encoding="utf8")
+    for path in (REPOSITORY / "config/experiment").glob("*.yaml"):
+        assert f"`{path.stem}`" in table, path
