@@ -146,6 +146,21 @@ def test_gallery_shows_targets_and_examples_in_rows_with_labels_scores_and_a_col
     assert lefts == sorted(lefts)
 
 
+def test_gallery_takes_the_chosen_inputs_by_their_index():
+    table = topk_table()
+    train, targets = np.random.default_rng(0).random((9, 4, 4)), np.zeros((3, 4, 4))
+    rows = [
+        {int(row): array[row] for row in table[name].unique()}
+        for name, array in (("train_index", train), ("target", targets))
+    ]
+    shown = [
+        [axes.images[0].get_array() for axes in gallery(table, *inputs, None).axes]
+        for inputs in ((train, targets), rows)
+    ]
+    for one, other in zip(*shown, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_gallery_of_inputs_that_are_no_images_shows_ids():
     table = topk_table().drop(columns=["train_label", "attributed_label"])
     figure = gallery(table, np.zeros((9, 4)), np.zeros((3, 4)), None)
@@ -226,7 +241,7 @@ def test_an_image_is_two_dimensional_or_has_one_or_three_channels():
     assert (shown.min(), shown.max()) == (0, 1)
     np.testing.assert_allclose(shown[..., 1], (colour[1] - colour.min()) / (colour.max() - colour.min()))
     assert as_image(np.full((4, 6), 7)).tolist() == np.zeros((4, 6)).tolist()
-    assert as_image(np.array([[0, 255]], dtype=np.uint8)).tolist() == [[0, 1]]
+    assert as_image(np.array([[51, 102]], dtype=np.uint8)).tolist() == [[0.2, 0.4]]
     for other in (np.zeros(5), np.zeros((2, 4, 6)), np.zeros((1, 2, 3, 4)), np.array(3)):
         assert as_image(other) is None
 

@@ -1,7 +1,7 @@
 """Targets with their most helpful and most harmful training examples."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,6 +9,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+# Inputs by their index.
+Rows = np.ndarray | Mapping[int, np.ndarray]
 # In characters: what is as wide as an image.
 CAPTION_WIDTH, CAPTION_LINES = 20, 3
 COLOURS = {"target": "#333333", "helpful": "#1b7837", "harmful": "#b2182b"}
@@ -16,8 +18,8 @@ COLOURS = {"target": "#333333", "helpful": "#1b7837", "harmful": "#b2182b"}
 
 def gallery(
     table: pd.DataFrame,
-    train: np.ndarray,
-    targets: np.ndarray,
+    train: Rows,
+    targets: Rows,
     class_names: Sequence[str] | None,
     captions: tuple[Sequence[str], Sequence[str]] | None = None,
 ) -> Figure:
@@ -25,7 +27,8 @@ def gallery(
 
     Args:
         table: Rows of the top-k table to show, with target, direction, rank, train_index, score and labels.
-        train: Training inputs; images are (n x H x W), (n x 1 x H x W) or (n x 3 x H x W), anything else shows as text.
+        train: Training inputs, all or those of the table by index: images are (n x H x W), (n x 1 x H x W) or
+            (n x 3 x H x W), anything else shows as text.
         targets: Target inputs, likewise.
         class_names: Names of the labels, or None to show numbers.
         captions: Of the training examples and of the targets, written below each.
@@ -97,11 +100,17 @@ def _write_below(axes: Axes, caption: str | None) -> None:
 
 
 def as_image(value: np.ndarray) -> np.ndarray | None:
-    """Return H x W or H x W x 3 scaled to [0, 1], or None if the input has no image's shape."""
+    """Return H x W or H x W x 3 scaled to [0, 1], or None if the input has no image's shape.
+
+    Bytes are shown as they are. Floats were normalised in a way that is not known here, channel by channel about alike:
+    their lowest and highest value become 0 and 1.
+    """
     if value.ndim == 3 and value.shape[0] in (1, 3):
         value = np.moveaxis(value, 0, -1)
         value = value[..., 0] if value.shape[-1] == 1 else value
     elif value.ndim != 2:
         return None
+    if value.dtype == np.uint8:
+        return value / 255
     low, high = float(value.min()), float(value.max())
     return (value - low) / (high - low) if high > low else np.zeros_like(value, dtype=float)

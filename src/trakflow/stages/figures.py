@@ -76,17 +76,24 @@ def draw_gallery(config: Config, layout: Layout) -> None:
         table["target"].isin(_gallery_targets(config)) & (table["rank"] <= settings.gallery_examples)
     ].reset_index(drop=True)
     files = [ArrayFile(path) for path in (layout.train, layout.targets)]
-    inputs = [file.read("inputs") for file in files]
+    inputs = [
+        _chosen_inputs(file, table[column]) for file, column in zip(files, ("train_index", "target"), strict=True)
+    ]
     train, targets = (read_texts(file, "texts") for file in files)
     names = config.data.class_names
     if train is None or targets is None:
         save_figure(gallery(table, inputs[0], inputs[1], names), table, layout, "gallery")
         return
     table = with_texts(table, train, targets)
-    if as_image(inputs[1][0]) is not None:
+    if as_image(next(iter(inputs[1].values()))) is not None:
         save_figure(gallery(table, inputs[0], inputs[1], names, (train, targets)), table, layout, "gallery")
         return
     save_figure(text_gallery(table, train, targets, names, read_texts(files[0], "groups")), table, layout, "gallery")
+
+
+def _chosen_inputs(file: ArrayFile, rows: pd.Series) -> dict[int, np.ndarray]:
+    # A few of what may be more than memory holds.
+    return {int(row): file.read("inputs", int(row), int(row) + 1)[0] for row in rows.unique()}
 
 
 def draw_top_groups(config: Config, layout: Layout) -> None:
