@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ValidationError
+from yaml import YAMLError
 
 from trakflow.config.schema import Config
 from trakflow.errors import ConfigError
@@ -68,7 +69,7 @@ def compose_config(experiment: str, overrides: Sequence[str] = (), config_dirs: 
             raw = compose("config", overrides=general)
             extra = method_overrides(list(raw.methods))
             return checked(raw if general == arguments and not extra else compose("config", [*arguments, *extra]))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         raise ConfigError(
             f"The configuration of experiment '{experiment}' cannot be composed: {_sentence(error)}"
         ) from error

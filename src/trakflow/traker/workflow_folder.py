@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
-from trakflow.errors import ConfigError
+from trakflow.errors import ConfigError, StoreError
 from trakflow.traker.folder import SaveDir, unequal
 
 # What a TRAKer calls the settings of the workflow.
@@ -20,6 +22,20 @@ ARGUMENTS = {
 }
 
 
+def _read_config(path: str) -> dict[str, Any]:
+    try:
+        config = OmegaConf.to_container(OmegaConf.load(path))
+        reason = "it is no configuration of trakflow"
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        config, reason = None, " ".join(str(error).split())[:200]
+    if not isinstance(config, dict) or not {"sketch", "seed", "data", "task"} <= config.keys():
+        raise StoreError(
+            f"{path} cannot be read ({reason}). Run the workflow again, which writes it anew, or choose another "
+            "save_dir."
+        )
+    return {str(key): value for key, value in config.items()}
+
+
 def check_workflow(save_dir: SaveDir, facts: Mapping[str, Any]) -> None:
     """Refuse a TRAKer whose features would not be those of the workflow.
 
@@ -29,9 +45,9 @@ def check_workflow(save_dir: SaveDir, facts: Mapping[str, Any]) -> None:
 
     Raises:
         ConfigError: Names each setting that differs, with both values.
+        StoreError: The workflow's configuration cannot be read.
     """
-    config = OmegaConf.to_container(OmegaConf.load(save_dir.layout.config))
-    assert isinstance(config, dict)  # as the workflow wrote it
+    config = _read_config(save_dir.layout.config)
     theirs = {
         **config["sketch"],
         "seed": config["seed"],
