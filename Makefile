@@ -8,7 +8,7 @@ DEV := .venv/.dev-installed
 DOCS := .venv/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-report test-slow docs benchmark benchmark-parity benchmark-quality lint format clean
+.PHONY: help run test test-report cluster-test test-slow docs benchmark benchmark-parity benchmark-quality lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -38,6 +38,10 @@ test: $(DEV) ## Install and run the tests
 
 test-report: $(DEV) ## Open the report in headless Chromium (needs chromium and chromedriver) and check what is shown
 	$(BIN)/python -m pytest -m report
+
+cluster-test: $(DEV) ## Start a Slurm cluster on this machine alone, run the workflow on it, and break it (root only to install Slurm)
+	tests/cluster/install.sh
+	$(BIN)/python -m pytest -m cluster
 
 test-slow: $(DEV) ## The longer checks: full-size LDS of digits and Fashion-MNIST
 	$(BIN)/python -m pytest -m slow

@@ -1,6 +1,7 @@
 """Seeded helpers that several tests need: feature files, and a small experiment, stage by stage or by Snakemake."""
 
 import itertools
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,13 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     snakemake(folder, overrides(TINY), ["--cores", "2", "--report", "results/digits/report.html", "--report-after-run"])
     return folder
+
+
+@pytest.fixture
+def copy(finished: Path, tmp_path: Path) -> Path:
+    """A copy of the finished run, with its times, to change at will."""
+    shutil.copytree(finished, tmp_path / "copy", copy_function=shutil.copy2)
+    return tmp_path / "copy"
 
 
 @pytest.fixture

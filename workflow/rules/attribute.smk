@@ -17,10 +17,11 @@ if settings.features_from is None:
             ENVIRONMENT
         threads: settings.runtime.threads
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            gpu=GPUS,
-            script=script("featurize"),
+            mem_mb=memory,
+            runtime=minutes,
+            gpu=gpus,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("featurize"),
             examples=lambda wildcards: shard_range(
@@ -29,7 +30,7 @@ if settings.features_from is None:
         message:
             "Featurize shard {wildcards.shard} by checkpoint {wildcards.checkpoint}."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/featurize.py {resources.experiment} runtime.threads={threads} job.log={log}"
             " job.checkpoint={wildcards.checkpoint} job.shard={wildcards.shard}"
 
 else:
@@ -53,10 +54,11 @@ else:
             ENVIRONMENT
         threads: settings.runtime.threads
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            gpu=GPUS,
-            script=script("import_features"),
+            mem_mb=memory,
+            runtime=minutes,
+            gpu=gpus,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("import_features"),
             examples=lambda wildcards: shard_range(
@@ -65,7 +67,7 @@ else:
         message:
             f"Take shard {{wildcards.shard}} of checkpoint {{wildcards.checkpoint}} from {settings.features_from}."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/import_features.py {resources.experiment} runtime.threads={threads} job.log={log}"
             " job.checkpoint={wildcards.checkpoint} job.shard={wildcards.shard}"
 
 
@@ -84,16 +86,17 @@ rule featurize_targets:
         ENVIRONMENT
     threads: settings.runtime.threads
     resources:
-        mem_mb=settings.runtime.memory_mb,
-        runtime=settings.runtime.minutes,
-        gpu=GPUS,
-        script=script("featurize_targets"),
+        mem_mb=memory,
+        runtime=minutes,
+        gpu=gpus,
+        scripts=SCRIPTS,
+        experiment=HYDRA,
     params:
         reads=reads("featurize_targets"),
     message:
         "Featurize the targets by checkpoint {wildcards.checkpoint}."
     shell:
-        "{resources.script} runtime.threads={threads} job.log={log}"
+        "{resources.scripts}/featurize_targets.py {resources.experiment} runtime.threads={threads} job.log={log}"
         " job.checkpoint={wildcards.checkpoint}"
 
 
@@ -110,15 +113,16 @@ rule finalize:
         ENVIRONMENT
     threads: settings.runtime.threads
     resources:
-        mem_mb=settings.runtime.memory_mb,
-        runtime=settings.runtime.minutes,
-        script=script("finalize"),
+        mem_mb=memory,
+        runtime=minutes,
+        scripts=SCRIPTS,
+        experiment=HYDRA,
     params:
         reads=reads("finalize"),
     message:
         "Factor the Gram matrix of checkpoint {wildcards.checkpoint}."
     shell:
-        "{resources.script} runtime.threads={threads} job.log={log}"
+        "{resources.scripts}/finalize.py {resources.experiment} runtime.threads={threads} job.log={log}"
         " job.checkpoint={wildcards.checkpoint}"
 
 
@@ -138,15 +142,16 @@ rule choose_ridge:
         ENVIRONMENT
     threads: settings.runtime.threads
     resources:
-        mem_mb=settings.runtime.memory_mb,
-        runtime=settings.runtime.minutes,
-        script=script("choose_ridge"),
+        mem_mb=memory,
+        runtime=minutes,
+        scripts=SCRIPTS,
+        experiment=HYDRA,
     params:
         reads=reads("choose_ridge"),
     message:
         f"Choose the ridge for all {TOTAL} checkpoints."
     shell:
-        "{resources.script} runtime.threads={threads} job.log={log}"
+        "{resources.scripts}/choose_ridge.py {resources.experiment} runtime.threads={threads} job.log={log}"
 
 
 rule score:
@@ -168,15 +173,16 @@ rule score:
         ENVIRONMENT
     threads: settings.runtime.threads
     resources:
-        mem_mb=settings.runtime.memory_mb,
-        runtime=settings.runtime.minutes,
-        script=script("score"),
+        mem_mb=memory,
+        runtime=minutes,
+        scripts=SCRIPTS,
+        experiment=HYDRA,
     params:
         reads=reads("score"),
     message:
         f"Score with all {TOTAL} checkpoints."
     shell:
-        "{resources.script} runtime.threads={threads} job.log={log}"
+        "{resources.scripts}/score.py {resources.experiment} runtime.threads={threads} job.log={log}"
 
 
 # One job for all smaller numbers of checkpoints: each takes less than starting a process.
@@ -199,13 +205,14 @@ if PARTIAL_COUNTS:
             ENVIRONMENT
         threads: settings.runtime.threads
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            script=script("score_partial"),
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("choose_ridge"),
             version=reads("score")["version"],
         message:
             f"Choose the ridge and score with the first {PARTIAL_COUNTS} checkpoints."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/score_partial.py {resources.experiment} runtime.threads={threads} job.log={log}"

@@ -50,8 +50,11 @@ HYDRA = shlex.join(
     ]
 )
 
-# Of the jobs that run the model; the profile says how many there are, so that two jobs never share one.
-GPUS = int(settings.runtime.device.startswith("cuda"))
+# How rules run a script: `{resources.scripts}/<name>.py {resources.experiment}`. They are resources, since a param would
+# make every rule run again for any changed override, where each should do so only for the settings that it `reads`. They
+# are the same for every rule, or Snakemake could not run jobs of several rules as one group.
+# -P: the folder of the scripts is not searched for modules, or the user's `score.py` would be found there.
+SCRIPTS = f"{PYTHON} -P {shlex.quote(str(CONFIG_ROOT.parent / 'workflow' / 'scripts'))}"
 
 # A hash: the whole configuration would fill the screen where Snakemake says why a rule runs.
 WHOLE = hashlib.sha256(
@@ -99,6 +102,35 @@ def reads(stage):
     return stage_settings(settings, stage)
 
 
+def memory(wildcards, attempt):
+    """Megabytes that a job asks for: twice as much at each retry. Batch sizes go by the configuration, not by this."""
+    return settings.runtime.memory_mb * 2 ** (attempt - 1)
+
+
+def minutes(wildcards, attempt):
+    """Minutes that a job asks for: twice as many at each retry."""
+    return settings.runtime.minutes * 2 ** (attempt - 1)
+
+
+def gpus(wildcards):
+    """GPUs of a job that runs the model: where the device is one, one, so that two jobs never share it."""
+    if not settings.runtime.device.startswith("cuda"):
+        return 0
+    on_gpu = {rule.name for rule in workflow.rules if "gpu" in rule.resources}
+    # Snakemake knows its groups only after it has read the rules.
+    groups = workflow.group_settings.overwrite_groups
+    for group in set(groups.values()):
+        pieces = workflow.group_settings.group_components.get(group, 1)
+        grouped = [rule for rule in groups if groups[rule] == group and rule in on_gpu]
+        if len(grouped) > 1 or (grouped and pieces > 1):
+            raise WorkflowError(
+                f"Group {group} (group-components {pieces}) could run several of {', '.join(grouped)} in one job, and"
+                f" these run on a GPU (runtime.device={settings.runtime.device}): of the GPUs of a job, all would take"
+                " the first. Leave them out of the groups, or give each a group of its own with group-components 1."
+            )
+    return 1
+
+
 def published_scores():
     """The dense scores, unless the configuration leaves them out."""
     return [layout.score_array(TOTAL, TOTAL)] if settings.scores.dense else []
@@ -143,17 +175,6 @@ def log_of(name):
 def benchmark_of(name):
     """Seconds, memory and I/O of a rule, measured by Snakemake."""
     return f"{layout.root}/benchmarks/{name}.tsv"
-
-
-def script(name):
-    """The command that runs a script on this experiment.
-
-    Rules hold it as a resource: a param would make every rule run again for any changed override, where each should do so
-    only for the settings that it `reads`.
-    """
-    path = shlex.quote(str(CONFIG_ROOT.parent / "workflow" / "scripts" / f"{name}.py"))
-    # -P: the folder of the scripts is not searched for modules, or the user's `score.py` would be found there.
-    return f"{PYTHON} -P {path} {HYDRA}"
 
 
 def retrained_models(purpose):

@@ -12,16 +12,17 @@ rule describe:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=settings.runtime.memory_mb,
-        runtime=settings.runtime.minutes,
-        script=script("describe"),
+        mem_mb=memory,
+        runtime=minutes,
+        scripts=SCRIPTS,
+        experiment=HYDRA,
     # The one rule that records the whole configuration; it is a leaf, so nothing follows from its rerun.
     params:
         reads=WHOLE,
     message:
         "Write down the configuration."
     shell:
-        "{resources.script} runtime.threads={threads} job.log={log}"
+        "{resources.scripts}/describe.py {resources.experiment} runtime.threads={threads} job.log={log}"
 
 
 rule prepare_train:
@@ -35,15 +36,16 @@ rule prepare_train:
         ENVIRONMENT
     threads: settings.runtime.threads
     resources:
-        mem_mb=settings.runtime.memory_mb,
-        runtime=settings.runtime.minutes,
-        script=script("prepare_train"),
+        mem_mb=memory,
+        runtime=minutes,
+        scripts=SCRIPTS,
+        experiment=HYDRA,
     params:
         reads=reads("prepare_train"),
     message:
         "Prepare the training examples."
     shell:
-        "{resources.script} runtime.threads={threads} job.log={log}"
+        "{resources.scripts}/prepare_train.py {resources.experiment} runtime.threads={threads} job.log={log}"
 
 
 rule prepare_targets:
@@ -62,13 +64,14 @@ rule prepare_targets:
         ENVIRONMENT
     threads: settings.runtime.threads
     resources:
-        mem_mb=settings.runtime.memory_mb,
-        runtime=settings.runtime.minutes,
-        gpu=GPUS,
-        script=script("prepare_targets"),
+        mem_mb=memory,
+        runtime=minutes,
+        gpu=gpus,
+        scripts=SCRIPTS,
+        experiment=HYDRA,
     params:
         reads=reads("prepare_targets"),
     message:
         "Prepare the targets."
     shell:
-        "{resources.script} runtime.threads={threads} job.log={log}"
+        "{resources.scripts}/prepare_targets.py {resources.experiment} runtime.threads={threads} job.log={log}"

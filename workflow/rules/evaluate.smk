@@ -14,16 +14,17 @@ if RETRAINED or settings.fitted_methods:
             ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            script=script("subsets"),
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("subsets"),
             subsets=subset_range,
         message:
             "Draw batch {wildcards.batch} of the subsets for {wildcards.purpose}."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/subsets.py {resources.experiment} runtime.threads={threads} job.log={log}"
             " job.purpose={wildcards.purpose} job.batch={wildcards.batch}"
 
     rule retrain:
@@ -40,16 +41,17 @@ if RETRAINED or settings.fitted_methods:
             ENVIRONMENT
         threads: settings.runtime.threads
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            gpu=GPUS,
-            script=script("retrain"),
+            mem_mb=memory,
+            runtime=minutes,
+            gpu=gpus,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("retrain"),
         message:
             "Retrain models on batch {wildcards.batch} of the subsets for {wildcards.purpose}, run {wildcards.retrain}."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/retrain.py {resources.experiment} runtime.threads={threads} job.log={log}"
             " job.purpose={wildcards.purpose} job.retrain={wildcards.retrain} job.batch={wildcards.batch}"
 
     rule retrained_outputs:
@@ -67,16 +69,17 @@ if RETRAINED or settings.fitted_methods:
             ENVIRONMENT
         threads: settings.runtime.threads
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            gpu=GPUS,
-            script=script("retrained_outputs"),
+            mem_mb=memory,
+            runtime=minutes,
+            gpu=gpus,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("retrained_outputs"),
         message:
             "Outputs of the models retrained on batch {wildcards.batch} for {wildcards.purpose}, run {wildcards.retrain}."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/retrained_outputs.py {resources.experiment} runtime.threads={threads} job.log={log}"
             " job.purpose={wildcards.purpose} job.retrain={wildcards.retrain} job.batch={wildcards.batch}"
 
 
@@ -100,12 +103,13 @@ if EVALUATED:
             ENVIRONMENT
         threads: settings.runtime.threads
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            script=script("evaluate"),
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("evaluate"),
         message:
             "Evaluate the linear datamodeling score."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/evaluate.py {resources.experiment} runtime.threads={threads} job.log={log}"

@@ -17,9 +17,10 @@ rule draw_gallery:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=settings.runtime.memory_mb,
-        runtime=settings.runtime.minutes,
-        script=script("draw_gallery"),
+        mem_mb=memory,
+        runtime=minutes,
+        scripts=SCRIPTS,
+        experiment=HYDRA,
     params:
         reads=reads("figures"),
         shown=(settings.figures.gallery_targets, settings.figures.gallery_examples),
@@ -27,7 +28,7 @@ rule draw_gallery:
     message:
         "Draw the gallery."
     shell:
-        "{resources.script} runtime.threads={threads} job.log={log}"
+        "{resources.scripts}/draw_gallery.py {resources.experiment} runtime.threads={threads} job.log={log}"
 
 
 rule draw_self_lds:
@@ -44,16 +45,17 @@ rule draw_self_lds:
         ENVIRONMENT
     threads: 1
     resources:
-        mem_mb=settings.runtime.memory_mb,
-        runtime=settings.runtime.minutes,
-        script=script("draw_self_lds"),
+        mem_mb=memory,
+        runtime=minutes,
+        scripts=SCRIPTS,
+        experiment=HYDRA,
     params:
         reads=reads("figures"),
         caption=caption_facts(),
     message:
         "Draw the self-LDS curve."
     shell:
-        "{resources.script} runtime.threads={threads} job.log={log}"
+        "{resources.scripts}/draw_self_lds.py {resources.experiment} runtime.threads={threads} job.log={log}"
 
 
 if settings.scores.groups is not None:
@@ -72,9 +74,10 @@ if settings.scores.groups is not None:
             ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            script=script("draw_top_groups"),
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("figures"),
             shown=(settings.figures.gallery_targets, settings.figures.gallery_examples),
@@ -83,7 +86,7 @@ if settings.scores.groups is not None:
         message:
             "Draw the groups of training examples that matter most."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/draw_top_groups.py {resources.experiment} runtime.threads={threads} job.log={log}"
 
 
 if EVALUATED:
@@ -102,16 +105,17 @@ if EVALUATED:
             ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            script=script("draw_lds_vs_checkpoints"),
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("figures"),
             caption=caption_facts(),
         message:
             "Draw LDS against the number of checkpoints."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/draw_lds_vs_checkpoints.py {resources.experiment} runtime.threads={threads} job.log={log}"
 
     rule draw_predicted_vs_actual:
         input:
@@ -129,9 +133,10 @@ if EVALUATED:
             ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            script=script("draw_predicted_vs_actual"),
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("figures"),
             shown=settings.figures.shown_target,
@@ -139,4 +144,4 @@ if EVALUATED:
         message:
             "Draw predicted against actual outputs."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/draw_predicted_vs_actual.py {resources.experiment} runtime.threads={threads} job.log={log}"

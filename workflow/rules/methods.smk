@@ -22,16 +22,17 @@ if any(method.reads == "checkpoint" for method in settings.method.values()):
             ENVIRONMENT
         threads: settings.runtime.threads
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            gpu=GPUS,
-            script=script("attribute_checkpoint"),
+            mem_mb=memory,
+            runtime=minutes,
+            gpu=gpus,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=lambda wildcards: method_settings(settings, wildcards.method),
         message:
             "Attribute by {wildcards.method} and checkpoint {wildcards.checkpoint}."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/attribute_checkpoint.py {resources.experiment} runtime.threads={threads} job.log={log}"
             " job.method={wildcards.method} job.checkpoint={wildcards.checkpoint}"
 
 
@@ -57,13 +58,16 @@ for method in settings.methods[1:]:
             ENVIRONMENT
         threads: settings.runtime.threads
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            script=script("attribute") + f" job.method={method}",
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=method_settings(settings, method),
+            method=method,
             topk=settings.scores.topk,
         message:
             f"Scores of {method}."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/attribute.py {resources.experiment} runtime.threads={threads} job.log={log}"
+            " job.method={params.method}"

@@ -16,16 +16,17 @@ if settings.checkpoints.files is None:
             ENVIRONMENT
         threads: settings.runtime.threads
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            gpu=GPUS,
-            script=script("train_checkpoint"),
+            mem_mb=memory,
+            runtime=minutes,
+            gpu=gpus,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("train_checkpoint"),
         message:
             f"Train checkpoint {{wildcards.checkpoint}} of {TOTAL}."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log}"
+            "{resources.scripts}/train_checkpoint.py {resources.experiment} runtime.threads={threads} job.log={log}"
             " job.checkpoint={wildcards.checkpoint}"
 
 else:
@@ -43,15 +44,17 @@ else:
             ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            script=script("import_checkpoint"),
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("import_checkpoint"),
         message:
             "Check checkpoint {wildcards.checkpoint}: {input}."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log} job.checkpoint={wildcards.checkpoint}"
+            "{resources.scripts}/import_checkpoint.py {resources.experiment} runtime.threads={threads} job.log={log}"
+            " job.checkpoint={wildcards.checkpoint}"
 
     rule import_mask:
         input:
@@ -66,12 +69,14 @@ else:
             ENVIRONMENT
         threads: 1
         resources:
-            mem_mb=settings.runtime.memory_mb,
-            runtime=settings.runtime.minutes,
-            script=script("import_mask"),
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
         params:
             reads=reads("import_mask"),
         message:
             "Keep what checkpoint {wildcards.checkpoint} was trained on."
         shell:
-            "{resources.script} runtime.threads={threads} job.log={log} job.checkpoint={wildcards.checkpoint}"
+            "{resources.scripts}/import_mask.py {resources.experiment} runtime.threads={threads} job.log={log}"
+            " job.checkpoint={wildcards.checkpoint}"
