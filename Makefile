@@ -30,7 +30,7 @@ $(DOCS): $(BASE)
 
 run: $(BASE) ## Install, run the default experiment (EXPERIMENT=digits) and write its report
 	$(BIN)/snakemake --profile workflow/profiles/local --config experiment=$(EXPERIMENT) --report results/$(EXPERIMENT)/report.html --report-after-run
-	@[ ! -f results/$(EXPERIMENT)/evaluation/lds.csv ] || awk -F, 'NR > 1 { line = sprintf("LDS with %s checkpoints: %.3f (interval %.3f to %.3f, ceiling %.3f)", $$2, $$7, $$8, $$9, $$10) } END { print line }' results/$(EXPERIMENT)/evaluation/lds.csv
+	@[ ! -f results/$(EXPERIMENT)/evaluation/lds.csv ] || awk -F, '$$1 == "trak" { line = sprintf("LDS with %s checkpoints: %.3f (interval %.3f to %.3f, ceiling %.3f)", $$2, $$7, $$8, $$9, $$10) } END { print line }' results/$(EXPERIMENT)/evaluation/lds.csv
 	@echo "Scores: results/$(EXPERIMENT)/scores/trak.npy. Report: results/$(EXPERIMENT)/report.html"
 
 test: $(DEV) ## Install and run the tests

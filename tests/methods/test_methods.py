@@ -1,5 +1,7 @@
 """Each method against its definition, written out by autograd one example at a time or by numpy, in float64."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +119,19 @@ def test_representation_similarity_refuses_what_it_cannot_read(trained):
         RepresentationSimilarity(kind="l2")
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_representation_similarity_takes_models_of_any_type(trained, dtype):
+    expected = RepresentationSimilarity().scores(trained)
+    found = RepresentationSimilarity().scores(replace(trained, model=trained.model.to(dtype)))
+    np.testing.assert_allclose(found, expected, atol=0.05)
+
+
+def test_representation_similarity_wants_one_label_an_example_for_its_signs(trained):
+    labelled = replace(trained, train={**trained.train, "labels": torch.zeros(11, 2, dtype=torch.int64)})
+    with pytest.raises(ConfigError, match=r"signed=false"):
+        RepresentationSimilarity().scores(labelled)
+
+
 def subsets(count, n, seed=0):
     return np.random.default_rng(seed).random((count, n)) < 0.5
 
@@ -147,6 +162,12 @@ def test_a_datamodel_recovers_planted_sparse_weights():
 def test_a_datamodel_of_noise_is_almost_empty():
     outputs = np.random.default_rng(5).standard_normal((200, 1)).astype(np.float32)
     assert np.abs(Datamodel().scores(subsets(200, 80), outputs, 0)).mean() < 0.05
+
+
+def test_a_datamodel_of_equal_outputs_is_empty_and_impossible_settings_are_refused():
+    assert not Datamodel().scores(subsets(20, 3), np.ones((20, 1), dtype=np.float32), 0).any()
+    with pytest.raises(ConfigError, match="0 < held_out < 1"):
+        Datamodel(held_out=1.0)
 
 
 def test_a_datamodel_refuses_too_few_subsets():

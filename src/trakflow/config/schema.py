@@ -257,7 +257,7 @@ class Figures(Section):
     dpi: PositiveInt = 160
     palette: list[str]
     gallery_targets: PositiveInt = 6
-    gallery_examples: PositiveInt = 4
+    gallery_examples: PositiveInt = 5
     shown_target: NonNegativeInt = 0
 
 

@@ -141,7 +141,8 @@ def _draw(part: str, size: int, length: int, vocabulary: int, folder: str | None
     ]
     if size > len(passages):
         raise DataError(
-            f"{size} passages were asked for, but this part of the speeches has {len(passages)} of {length} tokens."
+            f"{size} passages were asked for, but this part of the speeches has {len(passages)} of {length} tokens. "
+            "Lower data.train_size or data.target_count, or cut shorter ones (data.train.length)."
         )
     return [passages[row] for row in generator("sotu", part).permutation(len(passages))[:size]]
 
@@ -163,7 +164,9 @@ def read_speeches(folder: str | None = None, cache: str = CACHE) -> list[Speech]
         raise DataError(f"The speeches cannot be read from {path} ({error}); replace it by a whole copy.") from error
     lines = "\n".join(line for speech in speeches for line in (speech.name, speech.text))
     if hashlib.sha256(lines.encode()).hexdigest() != CHECKSUM:
-        raise DataError(f"{path} does not hold the published speeches (sha256 of their texts differs).")
+        raise DataError(
+            f"{path} does not hold the published speeches (sha256 of their texts differs); delete it to have it fetched again."
+        )
     return speeches
 
 
@@ -181,8 +184,10 @@ def train_tokenizer(texts: Sequence[str], vocabulary: int) -> "Tokenizer":
     """Return a byte-level BPE tokenizer (as GPT-2's): the same texts give the same one.
 
     Raises:
-        ConfigError: tokenizers is not installed.
+        ConfigError: tokenizers is not installed, or the vocabulary has no room for all bytes.
     """
+    if vocabulary < 256:
+        raise ConfigError(f"vocabulary={vocabulary} must be at least 256, a token for each byte.")
     import_extra("tokenizers", "text")
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

@@ -4,7 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 from sklearn.linear_model import Lasso, lasso_path
 
-from trakflow.errors import DataError
+from trakflow.errors import ConfigError, DataError
 from trakflow.methods.base import RetrainedMethod
 from trakflow.progress import progress
 from trakflow.seeds import generator
@@ -20,6 +20,11 @@ class Datamodel(RetrainedMethod):
     """
 
     def __init__(self, penalties: int = 20, smallest: float = 0.01, held_out: float = 0.2):
+        if penalties < 1 or not 0 < smallest <= 1 or not 0 < held_out < 1:
+            raise ConfigError(
+                f"A datamodel takes penalties >= 1, 0 < smallest <= 1 and 0 < held_out < 1, but has {penalties}, "
+                f"{smallest} and {held_out} (method.datamodel.make)."
+            )
         self._penalties = penalties
         self._smallest = smallest
         self._held_out = held_out
@@ -53,7 +58,8 @@ class Datamodel(RetrainedMethod):
         fit: np.ndarray,
         choose: np.ndarray,
     ) -> Float[np.ndarray, " n"]:
-        if np.ptp(values) == 0:
+        if np.ptp(values[fit]) == 0:
+            # Nothing to explain.
             return np.zeros(design.shape[1])
         mean, middle = values[fit].mean(), design[fit].mean(axis=0)
         centred = np.asfortranarray(design[fit] - middle)

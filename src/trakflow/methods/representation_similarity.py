@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from trakflow.errors import ConfigError
 from trakflow.methods.base import CheckpointMethod, Trained
+from trakflow.tasks.running import floating_type, run_model
 
 
 class RepresentationSimilarity(CheckpointMethod):
@@ -40,9 +41,12 @@ class RepresentationSimilarity(CheckpointMethod):
         if not self._signed:
             return similarity
         train_labels, target_labels = (arrays.get("labels") for arrays in (trained.train, trained.targets))
-        if train_labels is None or target_labels is None:
-            raise ConfigError("Examples have no labels; set method.representation_similarity.make.signed=false.")
-        same = train_labels[:, None] == target_labels[None, :]
+        if any(labels is None or labels.ndim != 1 for labels in (train_labels, target_labels)):
+            raise ConfigError(
+                "Examples have no label each, by which method representation_similarity gives its signs; set "
+                "method.representation_similarity.make.signed=false."
+            )
+        same = trained.train["labels"][:, None] == trained.targets["labels"][None, :]
         return torch.where(same, similarity, -similarity)
 
     def _module(self, model: nn.Module) -> nn.Module:
@@ -65,12 +69,12 @@ class RepresentationSimilarity(CheckpointMethod):
     ) -> Float[Tensor, "rows size"]:
         found: list[Tensor] = []
         hook = module.register_forward_pre_hook(lambda _, inputs: found.append(inputs[0].detach().flatten(1).float()))
-        size = len(next(iter(arrays.values())))
+        size, dtype = len(next(iter(arrays.values()))), floating_type(trained.model)
         try:
             with torch.no_grad():
                 for start in range(0, size, trained.batch_size):
                     batch = {name: array[start : start + trained.batch_size] for name, array in arrays.items()}
-                    trained.task.forward(trained.model, batch)
+                    run_model(trained.task, trained.model, batch, dtype)
         finally:
             hook.remove()
         rows = torch.cat(found) if found else torch.empty(0)

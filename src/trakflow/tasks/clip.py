@@ -65,7 +65,8 @@ class CLIP(ReferencedTask):
     weights, and constants when gradients are taken.
 
     Args:
-        simulated_batch_size: Number of reference pairs, drawn from the training set.
+        simulated_batch_size: Number of reference pairs that the workflow draws from the training set. A `TRAKer` is
+            given its references, and draws none.
         seed: Of this draw.
         interface: How the model is called. `open_clip`: model(images, tokens), which returns normalised image
             embeddings, normalised text embeddings and exp(logit_scale), as a tuple or a dictionary (`image_features`,
@@ -110,7 +111,13 @@ class CLIP(ReferencedTask):
         return np.sort(generator(self.seed, "references").permutation(total)[: self.simulated_batch_size])
 
     def with_references(self, model: nn.Module, references: Batch) -> "CLIP":
-        """Return a copy with these pairs, embedded by `model` in evaluation mode."""
+        """Return a copy with these pairs, embedded by `model` in evaluation mode.
+
+        Raises:
+            ConfigError: There is only one.
+        """
+        if len(references["inputs"]) < 2:
+            raise ConfigError("There is one reference pair; a contrast needs at least 2.")
         found = copy.copy(self)
         found._scale = _scale_of(model) if self.interface == "transformers" else None
         training = model.training

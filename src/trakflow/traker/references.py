@@ -40,8 +40,8 @@ def references_of(
     if not needed:
         return None
     if rows is not None:
-        arrays = read_arrays(ArrayFile(folder.layout.train))
-        return {name: torch.from_numpy(array[rows]).to(device) for name, array in arrays.items()}
+        arrays = read_arrays(ArrayFile(folder.layout.train), rows)
+        return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
     if given is None:
         raise ConfigError(
             f"{type(task).__name__} compares an example with reference examples: give a batch of training examples as "
