@@ -31,9 +31,9 @@ def test_captions_name_the_class_and_tokens_spell_the_captions(images):
     for text, tokens, group, label in zip(
         found.texts, found.arrays["tokens"], found.groups, images.arrays["labels"], strict=True
     ):
-        assert " ".join(words[token] for token in tokens if token) == text
+        assert " ".join(words[token] for token in tokens if token).replace(" ,", ",") == text
         assert group == fashion_captions.NOUNS[label][0]
-        assert len({*text.split()} & {*fashion_captions.NOUNS[label]}) == 1
+        assert len({*text.replace(",", "").split()} & {*fashion_captions.NOUNS[label]}) == 1
     assert len(set(found.texts)) > 50
 
 

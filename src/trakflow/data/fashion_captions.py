@@ -68,7 +68,9 @@ def _captioned(examples: Examples) -> Examples:
         for image, label, name in zip(inputs, labels, examples.ids, strict=True)
     ]
     groups = [NOUNS[label][0] for label in labels]
-    return Examples({"inputs": inputs, "tokens": encode(texts)}, examples.ids, texts=texts, groups=groups)
+    arrays = {"inputs": inputs, "tokens": encode(texts)}
+    # A comma is a word of its own to the model, not to a reader.
+    return Examples(arrays, examples.ids, texts=[text.replace(" ,", ",") for text in texts], groups=groups)
 
 
 def caption(image: Float32[np.ndarray, "height width"], label: int, name: str) -> str:

@@ -165,7 +165,7 @@ def read_speeches(folder: str | None = None, cache: str = CACHE) -> list[Speech]
     lines = "\n".join(line for speech in speeches for line in (speech.name, speech.text))
     if hashlib.sha256(lines.encode()).hexdigest() != CHECKSUM:
         raise DataError(
-            f"{path} does not hold the published speeches (sha256 of their texts differs); delete it to have it fetched again."
+            f"{path} does not hold the published speeches (sha256 differs); delete it and they are fetched."
         )
     return speeches
 
