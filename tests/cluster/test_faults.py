@@ -1,8 +1,6 @@
 """Faults of a cluster: what was cancelled or killed is done again, and nothing else, and the scores are the same."""
 
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,24 +103,6 @@ def test_a_job_step_that_is_lost_ends_at_its_time_limit_and_is_submitted_again(
     assert (lost["JobState"], again["JobState"]) == ("TIMEOUT", "COMPLETED")
     assert (lost["TimeLimit"], again["TimeLimit"]) == ("00:01:00", "00:02:00")
     Submitted(cluster, unfinished, overrides(TINY), [SCORES]).succeed()
-    check_completed(unfinished, finished, before)
-
-
-def test_after_snakemake_was_killed_the_same_command_completes(
-    cluster: LoopbackCluster, finished: Path, unfinished: Path
-) -> None:
-    before = times(unfinished)
-    run = Submitted(cluster, unfinished, overrides(TINY), [SCORES])
-    running(run, unfinished, featurizes)
-    os.killpg(run.process.pid, signal.SIGKILL)
-    run.process.wait()
-    # Its Slurm job goes on meanwhile, and may write while the next one does.
-    locked = snakemake(unfinished, overrides(TINY), [SCORES, "--cores", "1"], check=False)
-    assert "--unlock" in locked.stderr
-    snakemake(unfinished, overrides(TINY), ["--unlock"])
-    again = Submitted(cluster, unfinished, overrides(TINY), [SCORES])
-    again.succeed()
-    assert len(again.jobs("featurize")) == 1
     check_completed(unfinished, finished, before)
 
 
