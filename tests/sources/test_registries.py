@@ -22,7 +22,7 @@ from trakflow.sources.web import download
 
 CONTENT = b"sentences"
 CHECKSUM = hashlib.sha256(CONTENT).hexdigest()
-MEMBER = "speeches/data/all.txt"
+MEMBER = "sermons/data/all.txt"
 
 needs_pip = pytest.mark.skipif(find_spec("pip") is None, reason="this environment has no pip")
 needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not on this system")
@@ -30,18 +30,18 @@ needs_npm = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not o
 
 @pytest.fixture
 def index(tmp_path, monkeypatch):
-    """A folder that pip takes as its only index; holds speeches 1.0, which would fail if anyone imported it."""
+    """A folder that pip takes as its only index; holds sermons 1.0, which would fail if anyone imported it."""
     folder = tmp_path / "index"
     folder.mkdir()
-    with zipfile.ZipFile(folder / "speeches-1.0-py3-none-any.whl", "w") as archive:
-        archive.writestr("speeches/__init__.py", "raise RuntimeError('imported')")
+    with zipfile.ZipFile(folder / "sermons-1.0-py3-none-any.whl", "w") as archive:
+        archive.writestr("sermons/__init__.py", "raise RuntimeError('imported')")
         archive.writestr(MEMBER, CONTENT)
-        metadata = "Metadata-Version: 2.1\nName: speeches\nVersion: 1.0\nRequires-Dist: absent\n"
-        archive.writestr("speeches-1.0.dist-info/METADATA", metadata)
+        metadata = "Metadata-Version: 2.1\nName: sermons\nVersion: 1.0\nRequires-Dist: absent\n"
+        archive.writestr("sermons-1.0.dist-info/METADATA", metadata)
         archive.writestr(
-            "speeches-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+            "sermons-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
         )
-        archive.writestr("speeches-1.0.dist-info/RECORD", "")
+        archive.writestr("sermons-1.0.dist-info/RECORD", "")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
     return folder
@@ -49,22 +49,22 @@ def index(tmp_path, monkeypatch):
 
 @needs_pip
 def test_a_file_of_a_wheel_is_fetched_once_and_kept(index, tmp_path):
-    found = wheel_files("speeches==1.0", {MEMBER: CHECKSUM}, tmp_path / "cache", "")
+    found = wheel_files("sermons==1.0", {MEMBER: CHECKSUM}, tmp_path / "cache", "")
     assert found == {MEMBER: tmp_path / "cache" / "all.txt"}
     assert found[MEMBER].read_bytes() == CONTENT
-    assert "speeches" not in sys.modules
-    (index / "speeches-1.0-py3-none-any.whl").unlink()
-    assert wheel_files("speeches==1.0", {MEMBER: CHECKSUM}, tmp_path / "cache", "") == found
+    assert "sermons" not in sys.modules
+    (index / "sermons-1.0-py3-none-any.whl").unlink()
+    assert wheel_files("sermons==1.0", {MEMBER: CHECKSUM}, tmp_path / "cache", "") == found
 
 
 @needs_pip
 def test_a_wheel_that_is_not_there_or_not_the_published_one_is_refused(index, tmp_path):
-    with pytest.raises(DataError, match=r"speeches==2\.0 could not be had from PyPI.*No matching.*Bring it\."):
-        wheel_files("speeches==2.0", {MEMBER: CHECKSUM}, tmp_path / "cache", "Bring it.")
+    with pytest.raises(DataError, match=r"sermons==2\.0 could not be had from PyPI.*No matching.*Bring it\."):
+        wheel_files("sermons==2.0", {MEMBER: CHECKSUM}, tmp_path / "cache", "Bring it.")
     with pytest.raises(DataError, match=r"no item named 'else'"):
-        wheel_files("speeches==1.0", {"else": CHECKSUM}, tmp_path / "cache", "")
-    with pytest.raises(DataError, match=r"sha256 differs; from speeches==1\.0"):
-        wheel_files("speeches==1.0", {MEMBER: "0" * 64}, tmp_path / "cache", "")
+        wheel_files("sermons==1.0", {"else": CHECKSUM}, tmp_path / "cache", "")
+    with pytest.raises(DataError, match=r"sha256 differs; from sermons==1\.0"):
+        wheel_files("sermons==1.0", {MEMBER: "0" * 64}, tmp_path / "cache", "")
     assert not (tmp_path / "cache" / "all.txt").exists()
 
 

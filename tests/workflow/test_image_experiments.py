@@ -7,7 +7,7 @@ from trakflow.config.compose import compose_config
 
 # Experiment, its size, and the number of jobs of some rules with two checkpoints.
 EXPERIMENTS = {
-    "cifar2": (2_000, 10, {"train_checkpoint": 2, "featurize": 2, "retrain": 6, "retrained_outputs": 6}),
+    "cifar2": (2_000, 10, {"train_checkpoint": 2, "featurize": 2, "retrain": 3, "retrained_outputs": 3}),
     "cifar10": (50_000, 100, {"train_checkpoint": 2, "featurize": 10, "retrain": 50, "finalize": 2}),
     "imagenet": (1_281_167, 30, {"train_checkpoint": 2, "featurize": 64, "retrain": 100, "finalize": 2}),
 }
