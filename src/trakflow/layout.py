@@ -79,6 +79,10 @@ class Layout:
         """Scores (n x m) of one checkpoint by a method other than TRAK."""
         return f"{self.root}/methods/{method}/{checkpoint}.safetensors"
 
+    def method_count(self, method: str, count: Index) -> str:
+        """Scores (n x m) of the first `count` checkpoints by a method that averages over checkpoints by itself."""
+        return f"{self.root}/methods/{method}/first.{count}.safetensors"
+
     @property
     def score_provenance(self) -> str:
         """Provenance of the scores."""

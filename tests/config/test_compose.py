@@ -63,6 +63,15 @@ def test_methods_that_are_fitted_have_the_counts_of_fitting():
     assert config.counts_of("trak") == [1, 2, 5, 10]
 
 
+def test_a_method_may_have_counts_of_its_own():
+    methods = ["methods=[trak,tracin,datamodel]", "method.tracin.counts=[1,3]", "method.datamodel.counts=[40]"]
+    config = compose_config("digits", methods)
+    assert config.counts_of("tracin") == [1, 3]
+    assert config.counts_of("datamodel") == [40]
+    assert config.counts_of("trak") == [1, 2, 5, 10]
+    assert compose_config("digits", [*methods, "evaluation=none"]).counts_of("tracin") == [3]
+
+
 def test_the_groups_that_the_tests_above_run_over_are_there():
     assert {"digits", "fashion_mnist"} <= set(EXPERIMENTS)
     assert {"sketch=identity", "solver=paper", "evaluation=none", "data=fashion_mnist"} <= set(OPTIONS)
@@ -173,6 +182,25 @@ REFUSED = {
     "no trak": (["methods=[gas]"], r"must begin with trak"),
     "settings of a method that is not chosen": (["method.gas.make.sketch=null"], "gas"),
     "no path": (["methods=[trak,external]"], "path"),
+    "counts that do not ascend": (
+        ["methods=[trak,gas]", "method.gas.counts=[2,1]"],
+        r"method\.gas: counts=\[2, 1\] must ascend",
+    ),
+    "a count twice": (["methods=[trak,gas]", "method.gas.counts=[2,2]"], "must ascend, each number once"),
+    "a count of zero": (["methods=[trak,gas]", "method.gas.counts=[0,1]"], r"counts.*greater than 0"),
+    "no counts": (["methods=[trak,gas]", "method.gas.counts=[]"], r"counts.*at least 1 item"),
+    "more counts than checkpoints": (
+        ["methods=[trak,gas]", "method.gas.counts=[1,11]"],
+        r"method\.gas\.counts=\[1, 11\], but the number of checkpoints is 10",
+    ),
+    "more counts than fitted subsets": (
+        ["methods=[trak,datamodel]", "method.datamodel.counts=[501]"],
+        r"method\.datamodel\.counts=\[501\], but fitting\.subsets is 500",
+    ),
+    "counts of a method that reads nothing": (
+        ["methods=[trak,random]", "+method.random.counts=[1]"],
+        "reads neither checkpoints nor retrained models; set it to null",
+    ),
     "more fitted subsets than exist": ([*TINY, "methods=[trak,datamodel]", "fitting.subsets=9"], r"subsets=9 is more"),
 }  # fmt: skip
 

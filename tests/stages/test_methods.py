@@ -1,5 +1,7 @@
 """Methods beside TRAK, from their files to the table of linear datamodeling scores."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,7 +11,7 @@ from scipy.stats import spearmanr
 from trakflow.config.compose import compose_config
 from trakflow.errors import ConfigError, StoreError
 from trakflow.stages.evaluate import evaluate, subsets
-from trakflow.stages.methods import attribute, attribute_checkpoint
+from trakflow.stages.methods import attribute, attribute_checkpoint, attribute_checkpoints
 from trakflow.stages.prepare import prepare_train
 from trakflow.stages.retrain import retrain, retrained_outputs
 from trakflow.store import read_json
@@ -60,6 +62,20 @@ def test_methods_that_are_fitted_see_the_subsets_of_fitting_and_no_others(attrib
     assert not (evaluated[:, None] == masks[None]).all(axis=2).any()
 
 
+def test_a_method_with_counts_of_its_own_reads_no_more_than_they_need(attributed):
+    expected = {count: np.load(attributed.layout.score_array(count, 3, "tracin")) for count in (1, 2)}
+    fitted = np.load(attributed.layout.score_array(8, 12, "empirical_influence"))
+    own = ("method.tracin.counts=[1,2]", "method.empirical_influence.counts=[8]")
+    attributed.configure(*METHODS, *own)
+    Path(attributed.layout.method_part("tracin", 2)).unlink()
+    Path(attributed.layout.retrained_outputs(0, 2, "fitting")).unlink()
+    for method in ("tracin", "empirical_influence"):
+        attributed.run(attribute, method=method)
+    for count in (1, 2):
+        np.testing.assert_array_equal(np.load(attributed.layout.score_array(count, 2, "tracin")), expected[count])
+    np.testing.assert_array_equal(np.load(attributed.layout.score_array(8, 8, "empirical_influence")), fitted)
+
+
 def test_each_method_has_its_rows_in_the_table(attributed):
     run = retrained(attributed.featurize().solve(), "evaluation", 2, 2)
     run.run(evaluate)
@@ -107,7 +123,7 @@ def test_parts_made_from_other_data_are_refused(attributed):
 OUTSIDE = '''
 """A method that trakflow knows nothing of."""
 import torch
-from trakflow.methods.base import CheckpointMethod
+from trakflow.methods.base import CheckpointMethod, CheckpointsMethod
 
 
 class Labels(CheckpointMethod):
@@ -117,6 +133,19 @@ class Labels(CheckpointMethod):
     def scores(self, trained):
         same = trained.train["labels"][:, None] == trained.targets["labels"][None]
         return self.scale * same.float()
+
+
+class Biases(CheckpointsMethod):
+    """Averages by itself, and not as means of scores do."""
+
+    def __init__(self, scale):
+        self.scale = scale
+
+    def scores(self, trained):
+        product = torch.stack([list(one.model.parameters())[1].sum() for one in trained]).prod()
+        assert len(trained) == len({id(one.model) for one in trained[:]})
+        assert [one.number for one in trained] == list(range(len(trained)))
+        return self.scale * product * torch.ones(len(trained[0].train["labels"]), len(trained[-1].targets["labels"]))
 '''
 
 
@@ -125,14 +154,15 @@ def outside(experiment, tmp_path):
     """An experiment with a method whose code and configuration lie in the user's own folder."""
     (tmp_path / "own" / "config" / "method").mkdir(parents=True)
     (tmp_path / "own" / "labels_of_mine.py").write_text(OUTSIDE, encoding="utf8")
-    (tmp_path / "own" / "config" / "method" / "labels.yaml").write_text(
-        "reads: checkpoint\nmake:\n  _target_: labels_of_mine.Labels\n  scale: 2\n", encoding="utf8"
-    )
+    for name, reads in (("labels", "checkpoint"), ("biases", "checkpoints")):
+        (tmp_path / "own" / "config" / "method" / f"{name}.yaml").write_text(
+            f"reads: {reads}\nmake:\n  _target_: labels_of_mine.{name.title()}\n  scale: 2\n", encoding="utf8"
+        )
     run = experiment().prepare().train()
 
     def configure(*overrides):
         small = [f"{key}={value}" for key, value in (("data.train_size", 60), ("data.target_count", 7))]
-        settings = [*small, "model.widths=[8]", "checkpoints.count=3", "scores.topk=5", "methods=[trak,labels]"]
+        settings = [*small, "model.widths=[8]", "checkpoints.count=3", "scores.topk=5", "methods=[trak,labels,biases]"]
         run.config = compose_config("digits", [*settings, *overrides], [tmp_path / "own" / "config"])
         return run
 
@@ -147,6 +177,21 @@ def test_a_method_from_outside_the_package_is_a_file_and_a_configuration(outside
     labels = [load_file(path)["labels"] for path in (run.layout.train, run.layout.targets)]
     expected = 3.0 * (labels[0][:, None] == labels[1][None])
     np.testing.assert_array_equal(np.load(run.layout.score_array(3, 3, "labels")), expected)
+
+
+def test_a_method_that_averages_by_itself_is_given_the_first_checkpoints_for_each_count(outside):
+    run = outside("evaluation.checkpoint_counts=[2]")
+    with pytest.raises(ConfigError, match=r"job\.count is not set"):
+        run.run(attribute_checkpoints, method="biases")
+    for count in (2, 3):
+        run.run(attribute_checkpoints, method="biases", count=count)
+    run.run(attribute, method="biases")
+    biases = [load_file(run.layout.checkpoint(number))["layers.1.bias"].sum() for number in range(3)]
+    for count in (2, 3):
+        found = np.load(run.layout.score_array(count, 3, "biases"))
+        assert found.shape == (60, 7)
+        np.testing.assert_allclose(found, 2 * np.prod(biases[:count]), rtol=1e-5)
+    assert read_json(run.layout.method_provenance("biases"))["counts"] == [2, 3]
 
 
 def test_a_method_of_another_kind_than_its_configuration_says_is_refused(outside):

@@ -90,6 +90,7 @@ report: str(CAPTIONS / "workflow.rst")
 
 wildcard_constraints:
     checkpoint=r"\d+",
+    count=r"\d+",
     shard=r"\d+",
     batch=r"\d+",
     retrain=r"\d+",
@@ -177,9 +178,9 @@ def benchmark_of(name):
     return f"{layout.root}/benchmarks/{name}.tsv"
 
 
-def retrained_models(purpose):
-    """Masks of the subsets, and outputs of the models retrained on them."""
-    batches = range(batch_count(SUBSETS[purpose], settings.evaluation.models_per_batch))
+def retrained_models(purpose, subsets):
+    """Masks of the first subsets, and outputs of the models retrained on them."""
+    batches = range(batch_count(subsets, settings.evaluation.models_per_batch))
     return {
         "masks": [layout.subsets(batch, purpose) for batch in batches],
         "outputs": [
@@ -193,7 +194,7 @@ def retrained_models(purpose):
 def evaluation_inputs():
     """Masks and outputs: made here, or the user's own files."""
     if RETRAINED:
-        return retrained_models("evaluation")
+        return retrained_models("evaluation", SUBSETS["evaluation"])
     return {
         "masks": settings.evaluation.masks,
         "outputs": settings.evaluation.outputs,
@@ -216,16 +217,26 @@ def method_scores(method):
     return [layout.score_array(count, counts[-1], method) for count in counts]
 
 
+def published_count(method):
+    """Of how many subsets the published scores are, where the method says so: the inputs may not tell."""
+    fitted = settings.method[method].reads == "retrained"
+    chosen = settings.method[method].counts
+    return {"published": chosen[-1]} if fitted and chosen is not None else {}
+
+
 def method_inputs(method):
     """What the scores of a method beside TRAK are made from."""
-    reads = settings.method[method].reads
+    reads, counts = settings.method[method].reads, settings.counts_of(method)
     if reads == "checkpoint":
         return {
             "parts": [
-                layout.method_part(method, checkpoint) for checkpoint in CHECKPOINTS
+                layout.method_part(method, checkpoint)
+                for checkpoint in range(counts[-1])
             ]
         }
-    return retrained_models("fitting") if reads == "retrained" else {}
+    if reads == "checkpoints":
+        return {"parts": [layout.method_count(method, count) for count in counts]}
+    return retrained_models("fitting", counts[-1]) if reads == "retrained" else {}
 
 
 def drawn(name):

@@ -1,4 +1,5 @@
-# Methods beside TRAK: one job a checkpoint where they read checkpoints, and one for the scores of each method.
+# Methods beside TRAK: one job a checkpoint where they read one after another, one for each number of checkpoints where
+# they read several at once, and one for the scores of each method.
 
 if any(method.reads == "checkpoint" for method in settings.method.values()):
 
@@ -36,6 +37,41 @@ if any(method.reads == "checkpoint" for method in settings.method.values()):
             " job.method={wildcards.method} job.checkpoint={wildcards.checkpoint}"
 
 
+if any(method.reads == "checkpoints" for method in settings.method.values()):
+
+    rule attribute_checkpoints:
+        input:
+            data=rules.prepare_train.output,
+            targets=rules.prepare_targets.output,
+            weights=lambda wildcards: [
+                layout.checkpoint(checkpoint)
+                for checkpoint in range(int(wildcards.count))
+            ],
+            masks=lambda wildcards: checkpoint_masks(int(wildcards.count)),
+        output:
+            layout.method_count("{method}", "{count}"),
+        log:
+            log_of("attribute_checkpoints/{method}.{count}"),
+        benchmark:
+            benchmark_of("attribute_checkpoints/{method}.{count}")
+        conda:
+            ENVIRONMENT
+        threads: settings.runtime.threads
+        resources:
+            mem_mb=memory,
+            runtime=minutes,
+            gpu=gpus,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
+        params:
+            reads=lambda wildcards: method_settings(settings, wildcards.method),
+        message:
+            "Attribute by {wildcards.method} and the first {wildcards.count} checkpoints."
+        shell:
+            "{resources.scripts}/attribute_checkpoints.py {resources.experiment} runtime.threads={threads} job.log={log}"
+            " job.method={wildcards.method} job.count={wildcards.count}"
+
+
 # A rule each: how many files a method writes depends on what it reads.
 for method in settings.methods[1:]:
 
@@ -63,6 +99,7 @@ for method in settings.methods[1:]:
             scripts=SCRIPTS,
             experiment=HYDRA,
         params:
+            **published_count(method),
             reads=method_settings(settings, method),
             method=method,
             topk=settings.scores.topk,

@@ -163,13 +163,32 @@ class Sketch(Section):
 class Method(Section):
     """An attribution method other than TRAK, which has rules of its own.
 
-    `reads` says what it computes scores from: the gradients of one checkpoint after another (`checkpoint`), whose
-    scores are averaged; models retrained on subsets that the evaluation never sees (`retrained`); or nothing of the
-    kind, so that there is one array of scores (`neither`).
+    `reads` says what it computes scores from: one checkpoint after another (`checkpoint`), whose scores are averaged;
+    several checkpoints at once (`checkpoints`), which it averages over by itself; models retrained on subsets that the
+    evaluation never sees (`retrained`); or nothing of the kind, so that there is one array of scores (`neither`).
+
+    `counts` are the numbers of checkpoints, or of retrained subsets, that it is evaluated with; null for the
+    experiment's.
     """
 
-    reads: Literal["checkpoint", "retrained", "neither"]
+    reads: Literal["checkpoint", "checkpoints", "retrained", "neither"]
+    counts: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
     make: Component
+
+    @property
+    def reads_checkpoints(self) -> bool:
+        """Whether it computes scores from checkpoints, one after another or several at once."""
+        return self.reads in ("checkpoint", "checkpoints")
+
+    @model_validator(mode="after")
+    def _counts_ascend(self) -> "Method":
+        if self.counts is not None and self.reads == "neither":
+            raise ValueError(
+                f"counts={self.counts}, but the method reads neither checkpoints nor retrained models; set it to null"
+            )
+        if self.counts is not None and self.counts != sorted(set(self.counts)):
+            raise ValueError(f"counts={self.counts} must ascend, each number once")
+        return self
 
 
 class Fitting(Section):
@@ -354,6 +373,14 @@ class Config(Section):
             )
         if set(self.method) != set(self.methods) - {TRAK}:
             raise ValueError(f"methods={self.methods}, but there are settings for {sorted(self.method)}")
+        for name, method in self.method.items():
+            setting, total = (
+                ("fitting.subsets", self.fitting.subsets)
+                if method.reads == "retrained"
+                else ("the number of checkpoints", self.checkpoints.total)
+            )
+            if method.counts is not None and method.counts[-1] > total:
+                raise ValueError(f"method.{name}.counts={method.counts}, but {setting} is {total}")
 
     def _subsets_exist(self) -> None:
         size = self.data.train_size
@@ -384,9 +411,14 @@ class Config(Section):
 
     def counts_of(self, method: str) -> list[int]:
         """Return the numbers of checkpoints, or of retrained subsets, that a method is evaluated with, ascending."""
-        if method == TRAK or self.method[method].reads == "checkpoint":
+        if method == TRAK:
             return self.counts_evaluated
-        if self.method[method].reads == "neither":
+        settings = self.method[method]
+        if settings.counts is not None:
+            return settings.counts if self.evaluation.source != "none" else settings.counts[-1:]
+        if settings.reads_checkpoints:
+            return self.counts_evaluated
+        if settings.reads == "neither":
             return [1]
         return self.fitting.counts_fitted if self.evaluation.source != "none" else [self.fitting.subsets]
 

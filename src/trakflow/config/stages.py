@@ -52,7 +52,7 @@ def method_settings(config: Config, method: str) -> dict[str, Any]:
         "reads": settings.reads,
         "make": with_source(settings.make),
     }
-    if settings.reads == "checkpoint":
+    if settings.reads_checkpoints:
         reads |= {"model": with_source(config.model), "task": with_source(config.task)}
     return {**reads, "seed": config.seed}
 

@@ -6,7 +6,7 @@ speaks of the loss is turned to speak of f.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jaxtyping import Bool, Float, Float32
@@ -53,6 +53,22 @@ class CheckpointMethod(ABC):
     @abstractmethod
     def scores(self, trained: Trained) -> Float[Tensor, "n m"]:
         """Attribute all targets to all training examples by one checkpoint.
+
+        Raises:
+            TrakflowError: It cannot be done for this model or task; says what to do instead.
+        """
+
+
+class CheckpointsMethod(ABC):
+    """A method that takes several checkpoints at once, and averages over them by itself."""
+
+    @abstractmethod
+    def scores(self, trained: Sequence[Trained]) -> Float[Tensor | ndarray, "n m"]:
+        """Attribute all targets to all training examples by all of the checkpoints that are given.
+
+        Args:
+            trained: The first checkpoints, as many as are evaluated. `trained[i]` loads checkpoint i each time that it
+                is asked for: who keeps none of them has one in memory at a time. All share the data.
 
         Raises:
             TrakflowError: It cannot be done for this model or task; says what to do instead.

@@ -92,12 +92,13 @@ def evaluate(config: Config, layout: Layout) -> None:
 
 def _row(config: Config, layout: Layout, method: str, count: int) -> dict[str, Any]:
     """A method's row of the table, in the table's order, without its results; empty where it has no such thing."""
-    reads = "checkpoint" if method == TRAK else config.method[method].reads
+    by_checkpoints = method == TRAK or config.method[method].reads_checkpoints
+    fitted = method in config.fitted_methods
     row: dict[str, Any] = dict.fromkeys(COLUMNS)
     row |= {
         "method": method,
-        "checkpoints": count if reads == "checkpoint" else 0,
-        "fitted_subsets": count if reads == "retrained" else 0,
+        "checkpoints": count if by_checkpoints else 0,
+        "fitted_subsets": count if fitted else 0,
     }
     if method != TRAK:
         return row

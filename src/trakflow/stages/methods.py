@@ -1,7 +1,6 @@
-"""Stages of the methods beside TRAK: scores of one checkpoint, and the scores of a method."""
+"""Stages of the methods beside TRAK: scores of one or several checkpoints, and the scores of a method."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -12,63 +11,47 @@ from trakflow.config.shards import batch_count
 from trakflow.errors import ConfigError, NumericalError, StoreError
 from trakflow.evaluation.retrained import read_batches
 from trakflow.layout import Layout
-from trakflow.methods.base import CheckpointMethod, PlainMethod, RetrainedMethod, Scores, Trained
+from trakflow.methods.base import CheckpointMethod, CheckpointsMethod, PlainMethod, RetrainedMethod, Scores
 from trakflow.stages.attribute import score_facts
-from trakflow.stages.common import (
-    check_model,
-    device_of,
-    load_model,
-    make_task,
-    references_of,
-    target_tensors,
-    tensors,
-)
 from trakflow.stages.components import instantiate
 from trakflow.stages.provenance import method_provenance
 from trakflow.stages.runner import require
+from trakflow.stages.trained import FirstCheckpoints
 from trakflow.store import ArrayFile, content, file_hash, write_arrays, write_json, write_numpy
-from trakflow.tasks.preparation import prepared
 from trakflow.topk import TopExamples
 
-Kind = TypeVar("Kind", CheckpointMethod, RetrainedMethod, PlainMethod)
+Kind = TypeVar("Kind", CheckpointMethod, CheckpointsMethod, RetrainedMethod, PlainMethod)
 
 
 def attribute_checkpoint(config: Config, layout: Layout) -> None:
     """Write the scores of all targets by one checkpoint and one method."""
     name, checkpoint = _name(config), require(config.job.checkpoint, "job.checkpoint")
     method = _make(config, name, CheckpointMethod)  # type: ignore[type-abstract]
-    train, targets = ArrayFile(layout.train), ArrayFile(layout.targets)
-    mask = Path(layout.checkpoint_mask(checkpoint))
-    model, task = load_model(config, layout.checkpoint(checkpoint)), make_task(config)
-    arrays = tensors(train, device_of(config))
-    check_model(config, model, task, arrays)
-    trained = Trained(
-        model=model,
-        task=prepared(task, model, references_of(config, layout, task)),
-        train=arrays,
-        targets=target_tensors(targets, device_of(config)),
-        mask=np.load(mask) if mask.is_file() else None,
-        number=checkpoint,
-        seed=config.seed,
-        batch_size=config.runtime.forward_batch_size,
-        memory_bytes=config.runtime.memory_mb * 2**20 // 2,
-        device=str(device_of(config)),
-    )
-    scores = _checked(method.scores(trained), config, name)
-    facts = {
-        "checkpoint": checkpoint,
-        "checkpoint_content": file_hash(layout.checkpoint(checkpoint)),
-        "data_content": content(train),
-        "target_content": content(targets),
-    }
-    write_arrays(layout.method_part(name, checkpoint), {"scores": scores}, method_provenance(config, name, **facts))
+    scores = _checked(method.scores(FirstCheckpoints(config, layout, checkpoint + 1)[checkpoint]), config, name)
+    facts = {"checkpoint": checkpoint, "checkpoint_content": file_hash(layout.checkpoint(checkpoint))}
+    _write(config, layout, layout.method_part(name, checkpoint), scores, facts)
+
+
+def attribute_checkpoints(config: Config, layout: Layout) -> None:
+    """Write the scores of all targets by the first checkpoints and one method."""
+    name, count = _name(config), require(config.job.count, "job.count")
+    method = _make(config, name, CheckpointsMethod)  # type: ignore[type-abstract]
+    scores = _checked(method.scores(FirstCheckpoints(config, layout, count)), config, name)
+    contents = [file_hash(layout.checkpoint(checkpoint)) for checkpoint in range(count)]
+    facts = {"count": count, "checkpoint_contents": contents}
+    _write(config, layout, layout.method_count(name, count), scores, facts)
+
+
+def _write(config: Config, layout: Layout, path: str, scores: Scores, facts: dict[str, Any]) -> None:
+    data = {"data_content": content(ArrayFile(layout.train)), "target_content": content(ArrayFile(layout.targets))}
+    write_arrays(path, {"scores": scores}, method_provenance(config, _name(config), **facts, **data))
 
 
 def attribute(config: Config, layout: Layout) -> None:
     """Write a method's scores for each number of checkpoints or retrained subsets; for all also the top examples."""
     name = _name(config)
     counts = config.counts_of(name)
-    found = {"checkpoint": _averages, "retrained": _fitted, "neither": _plain}[config.method[name].reads]
+    found = _FOUND[config.method[name].reads]
     for count, scores in found(config, layout, name):
         write_numpy(layout.score_array(count, counts[-1], name), scores)
     # The last is that of all of them.
@@ -81,21 +64,33 @@ def attribute(config: Config, layout: Layout) -> None:
 def _averages(config: Config, layout: Layout, name: str) -> Iterator[tuple[int, Scores]]:
     counts = config.counts_of(name)
     total = np.zeros((config.data.train_size, config.data.target_count))
+    paths = [layout.method_part(name, checkpoint) for checkpoint in range(counts[-1])]
+    for count, scores in enumerate(_parts(layout, paths), start=1):
+        total += scores
+        if count in counts:
+            yield count, (total / count).astype(np.float32)
+
+
+def _averaged_by_itself(config: Config, layout: Layout, name: str) -> Iterator[tuple[int, Scores]]:
+    counts = config.counts_of(name)
+    return zip(counts, _parts(layout, [layout.method_count(name, count) for count in counts]), strict=True)
+
+
+def _parts(layout: Layout, paths: Sequence[str]) -> Iterator[Scores]:
     data, targets = content(ArrayFile(layout.train)), content(ArrayFile(layout.targets))
-    for checkpoint in range(counts[-1]):
-        part = ArrayFile(layout.method_part(name, checkpoint))
+    for path in paths:
+        part = ArrayFile(path)
         if (part.provenance["data_content"], part.provenance["target_content"]) != (data, targets):
             raise StoreError(f"{part.path} was made from other data. Delete it and run the same command again.")
-        total += part.read("scores")
-        if checkpoint + 1 in counts:
-            yield checkpoint + 1, (total / (checkpoint + 1)).astype(np.float32)
+        yield part.read("scores")
 
 
 def _fitted(config: Config, layout: Layout, name: str) -> Iterator[tuple[int, Scores]]:
     method = _make(config, name, RetrainedMethod)  # type: ignore[type-abstract]
-    batches = batch_count(config.fitting.subsets, config.evaluation.models_per_batch)
+    counts = config.counts_of(name)
+    batches = batch_count(counts[-1], config.evaluation.models_per_batch)
     masks, outputs = read_batches(layout, config.fitting.retrains, batches, "fitting")
-    for count in config.counts_of(name):
+    for count in counts:
         scores = method.scores(masks[:count], outputs[:, :count].mean(axis=0), config.seed)
         yield count, _checked(scores, config, name)
 
@@ -103,6 +98,9 @@ def _fitted(config: Config, layout: Layout, name: str) -> Iterator[tuple[int, Sc
 def _plain(config: Config, layout: Layout, name: str) -> Iterator[tuple[int, Scores]]:
     method = _make(config, name, PlainMethod)  # type: ignore[type-abstract]
     yield 1, _checked(method.scores(config.data.train_size, config.data.target_count, config.seed), config, name)
+
+
+_FOUND = {"checkpoint": _averages, "checkpoints": _averaged_by_itself, "retrained": _fitted, "neither": _plain}
 
 
 def _name(config: Config) -> str:
