@@ -1,0 +1,89 @@
+"""Influence functions (Koh & Liang 2017, arXiv 1703.04730) by conjugate gradient on the damped Gauss-Newton matrix."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trakflow.errors import ConfigError
+from trakflow.methods.base import CheckpointMethod, Trained
+from trakflow.methods.conjugate_gradient import conjugate_gradient
+from trakflow.methods.gauss_newton import GaussNewton
+from trakflow.methods.gradients import EXACT, gradients, target_gradients
+from trakflow.progress import progress
+
+# Rows of p numbers that a target needs while it is solved for: solution, residual, direction, image and copies of them.
+COPIES = 8
+
+
+class InfluenceFunction(CheckpointMethod):
+    """What upweighting an example does to f of a target, to first order: Q_i grad f_i . (G + damping I)^-1 grad f(z).
+
+    G is the Gauss-Newton matrix of the training loss, summed over the checkpoint's own training examples, by exact
+    products (section 3 there; `trakflow.methods.gauss_newton`). It stands for the Hessian, which is indefinite at the
+    end of a training by SGD.
+
+    Args:
+        damping: What is added to the diagonal of G, times its mean (`relative`) or as it is (`absolute`).
+        damping_unit: `relative` or `absolute`.
+        curvature: `loss`: J^T H J of the loss; `output`: W grad f grad f^T of the task.
+        tolerance: Norm of the residual that a solution may have, as a part of that of grad f(z).
+        iterations: At most so many of conjugate gradient; more are an error.
+    """
+
+    def __init__(
+        self,
+        damping: float = 0.1,
+        damping_unit: str = "relative",
+        curvature: str = "loss",
+        tolerance: float = 1e-3,
+        iterations: int = 1000,
+    ):
+        if damping_unit not in ("relative", "absolute"):
+            raise ConfigError(f"damping_unit={damping_unit} of method influence_function must be relative or absolute.")
+        if not damping > 0 or not 0 < tolerance < 1 or iterations < 1:
+            raise ConfigError(
+                "Method influence_function takes damping > 0, 0 < tolerance < 1 and iterations >= 1, but has "
+                f"{damping}, {tolerance} and {iterations} (method.influence_function.make)."
+            )
+        self._damping = damping
+        self._relative = damping_unit == "relative"
+        self._curvature = curvature
+        self._tolerance = tolerance
+        self._iterations = iterations
+
+    def scores(self, trained: Trained) -> Float[Tensor, "n m"]:
+        """Solve for all targets, some at a time, and multiply by the gradients of all training examples.
+
+        Raises:
+            ConfigError: Gradients and solutions of all targets do not fit the memory.
+            NumericalError: Conjugate gradient does not converge.
+        """
+        matrix = GaussNewton(trained, self._curvature)
+        _require_memory(trained, matrix.size)
+        solutions = self._solve(trained, matrix, target_gradients(trained, EXACT))
+        rows = []
+        for _, found in gradients(trained, EXACT):
+            rows.append(found.loss_gradients[:, None] * (found.features @ solutions.T))
+        return torch.cat(rows)
+
+    def _solve(self, trained: Trained, matrix: GaussNewton, targets: Float[Tensor, "m p"]) -> Float[Tensor, "m p"]:
+        damping = self._damping * (matrix.mean_diagonal() if self._relative else 1.0)
+        at_once = max(1, trained.memory_bytes // (4 * 4 * COPIES * matrix.size))
+        solved = [
+            conjugate_gradient(
+                lambda vectors: matrix(vectors) + damping * vectors, block, self._tolerance, self._iterations
+            )
+            for block in progress(targets.to(matrix.dtype).split(at_once), "solve for targets")
+        ]
+        return torch.cat(solved).float()
+
+
+def _require_memory(trained: Trained, size: int) -> None:
+    count = len(next(iter(trained.targets.values())))
+    needed = 4 * size * (2 * count + COPIES)
+    if needed > trained.memory_bytes:
+        raise ConfigError(
+            f"Gradients and solutions of {count} targets by {size} parameters take {needed >> 20} MiB, and method "
+            f"influence_function may hold {trained.memory_bytes >> 20}; raise runtime.memory_mb, or attribute fewer "
+            "targets (data.target_count)."
+        )
