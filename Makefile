@@ -22,6 +22,7 @@ $(BASE): pyproject.toml envs/constraints.txt
 
 $(DEV): $(BASE)
 	$(PIP) --editable '.[dev]'
+	$(PIP) --no-deps kronfluence
 	@touch $@
 
 $(DOCS): $(BASE)

@@ -13,7 +13,7 @@ G = sum W_i grad f_i grad f_i^T, which is Phi^T W Phi of TRAK without a projecti
 Vectors are the rows of a matrix, their entries in the order of the features of the sketch `identity`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -176,7 +176,7 @@ def _call(model: nn.Module, tensors: dict[str, Tensor], *args: Any, **kwargs: An
 
 
 @contextmanager
-def _forward_derivatives() -> Any:
+def _forward_derivatives() -> Iterator[None]:
     """Have attention computed by operations that have forward derivatives, and say so where others have none."""
     try:
         with sdpa_kernel(SDPBackend.MATH):
