@@ -34,8 +34,8 @@ run: $(BASE) ## Install, run the default experiment (EXPERIMENT=digits) and writ
 	@[ ! -f results/$(EXPERIMENT)/evaluation/lds.csv ] || awk -F, '$$1 == "trak" { line = sprintf("LDS with %s checkpoints: %.3f (interval %.3f to %.3f, ceiling %.3f)", $$2, $$7, $$8, $$9, $$10) } END { print line }' results/$(EXPERIMENT)/evaluation/lds.csv
 	@echo "Scores: results/$(EXPERIMENT)/scores/trak.npy. Report: results/$(EXPERIMENT)/report.html"
 
-test: $(DEV) ## Install and run the tests
-	$(BIN)/python -m pytest
+test: $(DEV) ## Install and run the tests, a file on each core
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 test-report: $(DEV) ## Open the report in headless Chromium (needs chromium and chromedriver) and check what is shown
 	$(BIN)/python -m pytest -m report
