@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from trakflow.methods.base import Trained
+from trakflow.methods.dattri import make_attributor
+from trakflow.methods.functional import Functional, library
 from trakflow.tasks.base import Batch, Task
 
 # traker gives every call rows of its own in an array of this many batches, and then starts again.
@@ -40,7 +43,7 @@ def traker(
     size = len(batch["labels"])
     arrays = [batch["inputs"], batch["labels"]]
     with TemporaryDirectory(prefix="traker-") as folder:
-        with _logging_kept():
+        with library("traker"):
             found = TRAKer(
                 model=model,
                 task="image_classification",
@@ -69,17 +72,6 @@ def traker(
 
 
 @contextlib.contextmanager
-def _logging_kept() -> Iterator[None]:
-    """Undo what traker does to the root logger."""
-    root = logging.getLogger()
-    handlers = list(root.handlers)
-    try:
-        yield
-    finally:
-        root.handlers[:] = handlers
-
-
-@contextlib.contextmanager
 def dattri(
     model: nn.Module, task: Task, batch: Batch, k: int, device: str, kind: str = "normal"
 ) -> Iterator[Featurize]:
@@ -96,25 +88,12 @@ def dattri(
         device: ``cpu`` or ``cuda``.
         kind: Its `proj_type`; ``identity`` for tests.
     """
-    from dattri.algorithm.trak import TRAKAttributor
     from dattri.func.projection import random_project
     from dattri.func.utils import _unflatten_params
-    from dattri.task import AttributionTask
 
-    def output(parameters: Any, example: tuple[Tensor, Tensor]) -> Tensor:
-        one = {"inputs": example[0].unsqueeze(0), "labels": example[1].unsqueeze(0)}
-        raw = torch.func.functional_call(model, parameters, one["inputs"])
-        return task.output(raw, one).squeeze(0)
-
-    def probability(parameters: Any, example: tuple[Tensor, Tensor]) -> Tensor:
-        return torch.sigmoid(output(parameters, example))
-
-    attributor = TRAKAttributor(
-        AttributionTask(loss_func=output, model=model, checkpoints=[model.state_dict()]),
-        correct_probability_func=probability,
-        projector_kwargs={"proj_dim": k, "proj_type": kind, "device": device},
-        device=device,
-    )
+    functional = Functional(task, ("inputs", "labels"))
+    trained = Trained(model, task, batch, batch, None, 0, 0, len(batch["labels"]), 0, device)
+    attributor = make_attributor(model, functional, [trained], k, device, proj_type=kind)
     parameters, _ = attributor.task.get_param(ckpt_idx=0)
     arrays = (batch["inputs"], batch["labels"])
     size = len(batch["labels"])

@@ -5,10 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from torch import nn
 
+from small_classifier import checkpoint, examples, gradients
 from trakflow.errors import ConfigError, DataError
-from trakflow.methods.base import Trained
 from trakflow.methods.datamodel import Datamodel
 from trakflow.methods.empirical_influence import EmpiricalInfluence
 from trakflow.methods.external import External
@@ -19,19 +18,9 @@ from trakflow.methods.tracin import TracIn
 from trakflow.tasks.classification import Classification
 
 
-def examples(count, seed):
-    random = torch.Generator().manual_seed(seed)
-    return {
-        "inputs": torch.randn(count, 6, generator=random),
-        "labels": torch.randint(0, 3, (count,), generator=random),
-    }
-
-
 @pytest.fixture
 def trained():
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).eval()
-    return Trained(model, Classification(), examples(11, 1), examples(4, 2), None, 1, 0, 4, 2**26, "cpu")
+    return checkpoint(1, examples(11, 1), examples(4, 2))
 
 
 class Loss(Classification):
@@ -41,23 +30,10 @@ class Loss(Classification):
         return self.loss(raw, batch)
 
 
-def flat(trained, arrays, task):
-    """Gradients by autograd, one example after another, in float64 (examples x parameters)."""
-    model = nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
-    model.load_state_dict(trained.model.state_dict())
-
-    rows = []
-    for row in range(len(arrays["labels"])):
-        batch = {"inputs": arrays["inputs"][row : row + 1].double(), "labels": arrays["labels"][row : row + 1]}
-        value = task.output(task.forward(model, batch), batch).sum()
-        rows.append(
-            torch.cat([part.flatten() for part in torch.autograd.grad(value, list(model.parameters()))]).numpy()
-        )
-    return np.stack(rows)
-
-
 def test_tracin_is_the_learning_rate_times_the_gradients_of_minus_the_loss_and_of_the_output(trained):
-    expected = -0.3 * flat(trained, trained.train, Loss()) @ flat(trained, trained.targets, Classification()).T
+    expected = (
+        -0.3 * gradients(trained, trained.train, Loss()) @ gradients(trained, trained.targets, Classification()).T
+    )
     found = TracIn(learning_rates=[0.1, 0.3]).scores(trained)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
@@ -91,7 +67,7 @@ def test_sketched_gradients_approach_whole_ones_as_k_grows(trained):
 
 
 def test_gas_is_the_cosine_of_the_gradients_of_minus_the_loss_and_of_the_output(trained):
-    rows, targets = -flat(trained, trained.train, Loss()), flat(trained, trained.targets, Classification())
+    rows, targets = -gradients(trained, trained.train, Loss()), gradients(trained, trained.targets, Classification())
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     targets /= np.linalg.norm(targets, axis=1, keepdims=True)
     np.testing.assert_allclose(GradientAggregatedSimilarity().scores(trained), rows @ targets.T, atol=1e-5)
