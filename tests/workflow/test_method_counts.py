@@ -3,8 +3,9 @@
 from run_snakemake import TINY, overrides, planned
 
 METHODS = {
-    "methods": "[trak,tracin,gas,empirical_influence]",
+    "methods": "[trak,tracin,gas,traker,empirical_influence]",
     "method.gas.counts": "[1,2]",
+    "method.traker.counts": "[1,3]",
     "fitting.subsets": 24,
     "method.empirical_influence.counts": "[6]",
 }
@@ -14,9 +15,11 @@ def test_no_more_is_attributed_or_retrained_than_the_counts_need(tmp_path):
     jobs = planned(tmp_path, overrides(TINY, METHODS))
     # Three by tracin and two by gas; all subsets of the evaluation are one batch, as is all that is fitted.
     assert jobs["attribute_checkpoint"] == 5
+    assert jobs["attribute_checkpoints"] == 2
     assert jobs["subsets"] == 2
     assert jobs["retrain"] == 3
     assert {name for name in jobs if name.startswith("attribute_")} == {
         "attribute_checkpoint",
-        *(f"attribute_{method}" for method in ("tracin", "gas", "empirical_influence")),
+        "attribute_checkpoints",
+        *(f"attribute_{method}" for method in ("tracin", "gas", "traker", "empirical_influence")),
     }

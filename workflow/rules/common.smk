@@ -90,7 +90,7 @@ report: str(CAPTIONS / "workflow.rst")
 
 wildcard_constraints:
     checkpoint=r"\d+",
-    count=r"\d+",
+    first=r"\d+",
     shard=r"\d+",
     batch=r"\d+",
     retrain=r"\d+",

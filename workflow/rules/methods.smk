@@ -45,15 +45,15 @@ if any(method.reads == "checkpoints" for method in settings.method.values()):
             targets=rules.prepare_targets.output,
             weights=lambda wildcards: [
                 layout.checkpoint(checkpoint)
-                for checkpoint in range(int(wildcards.count))
+                for checkpoint in range(int(wildcards.first))
             ],
-            masks=lambda wildcards: checkpoint_masks(int(wildcards.count)),
+            masks=lambda wildcards: checkpoint_masks(int(wildcards.first)),
         output:
-            layout.method_count("{method}", "{count}"),
+            layout.method_count("{method}", "{first}"),
         log:
-            log_of("attribute_checkpoints/{method}.{count}"),
+            log_of("attribute_checkpoints/{method}.{first}"),
         benchmark:
-            benchmark_of("attribute_checkpoints/{method}.{count}")
+            benchmark_of("attribute_checkpoints/{method}.{first}")
         conda:
             ENVIRONMENT
         threads: settings.runtime.threads
@@ -66,10 +66,10 @@ if any(method.reads == "checkpoints" for method in settings.method.values()):
         params:
             reads=lambda wildcards: method_settings(settings, wildcards.method),
         message:
-            "Attribute by {wildcards.method} and the first {wildcards.count} checkpoints."
+            "Attribute by {wildcards.method} and the first {wildcards.first} checkpoints."
         shell:
             "{resources.scripts}/attribute_checkpoints.py {resources.experiment} runtime.threads={threads} job.log={log}"
-            " job.method={wildcards.method} job.count={wildcards.count}"
+            " job.method={wildcards.method} job.count={wildcards.first}"
 
 
 # A rule each: how many files a method writes depends on what it reads.

@@ -113,7 +113,8 @@ def sizes(trained: Trained, k: int, ridge: float, patterns: list[str] | None, ba
             f"and not larger than that of parameters ({entries}), or its Gram matrix has no inverse; set "
             f"method.{name}.make.k, or a ridge."
         )
-    example = {field: array[:1] for field, array in trained.train.items()}
+    # Copies: a view would count the memory of all examples.
+    example = {field: array[:1].clone() for field, array in trained.train.items()}
     bytes_each = 4 * (5 * entries + k) + 4 * activation_bytes(trained.model, trained.task, example)
     return Sizes(tuple(found), entries, batch or max(1, min(n, trained.memory_bytes // bytes_each)))
 
