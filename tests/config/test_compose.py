@@ -72,6 +72,14 @@ def test_a_method_may_have_counts_of_its_own():
     assert compose_config("digits", [*methods, "evaluation=none"]).counts_of("tracin") == [3]
 
 
+def test_every_method_that_reads_anything_says_that_it_may_have_counts_of_its_own():
+    config = compose_config("digits", [f"methods=[trak,{','.join(METHODS)}]", "method.external.make.path=scores.npy"])
+    reading = [name for name, method in config.method.items() if method.reads != "neither"]
+    own = [f"method.{name}.counts=[1]" for name in reading]
+    chosen = ["methods=[trak," + ",".join(reading) + "]", *own]
+    assert {tuple(compose_config("digits", chosen).counts_of(name)) for name in reading} == {(1,)}
+
+
 def test_the_groups_that_the_tests_above_run_over_are_there():
     assert {"digits", "fashion_mnist"} <= set(EXPERIMENTS)
     assert {"sketch=identity", "solver=paper", "evaluation=none", "data=fashion_mnist"} <= set(OPTIONS)
