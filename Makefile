@@ -8,7 +8,7 @@ DEV := .venv/.dev-installed
 DOCS := .venv/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-report cluster-test test-slow docs benchmark benchmark-parity benchmark-quality lint format clean
+.PHONY: help run test test-report cluster-test test-slow docs benchmark benchmark-parity benchmark-quality scale lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -65,6 +65,9 @@ benchmark-quality: $(DEV) ## LDS against featurize seconds of every sketch (runs
 	$(BIN)/snakemake --profile workflow/profiles/local --config experiment=digits
 	$(BIN)/snakemake --profile workflow/profiles/local --config experiment=fashion_mnist
 	$(BIN)/python benchmarks/quality.py
+
+scale: $(DEV) ## Plan the DAGs of CIFAR-10 and ImageNet at the paper's sizes: jobs, seconds and memory
+	$(BIN)/python benchmarks/scale.py --plan
 
 lint: $(DEV) ## Format, style, workflow and types
 	$(BIN)/ruff check .

@@ -128,7 +128,7 @@ rule finalize:
 
 rule choose_ridge:
     input:
-        **scored_parts(TOTAL),
+        scored_parts(TOTAL),
         masks=checkpoint_masks(TOTAL),
         train=rules.prepare_train.output,
         data=rules.prepare_targets.output,
@@ -156,7 +156,7 @@ rule choose_ridge:
 
 rule score:
     input:
-        **scored_parts(TOTAL),
+        scored_parts(TOTAL),
         ridge=layout.ridge(TOTAL),
         train=rules.prepare_train.output,
         data=rules.prepare_targets.output,
@@ -190,7 +190,7 @@ if PARTIAL_COUNTS:
 
     rule score_partial:
         input:
-            **scored_parts(PARTIAL_COUNTS[-1]),
+            scored_parts(PARTIAL_COUNTS[-1]),
             masks=checkpoint_masks(PARTIAL_COUNTS[-1]),
             train=rules.prepare_train.output,
             data=rules.prepare_targets.output,

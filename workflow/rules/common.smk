@@ -150,13 +150,17 @@ def features_of(checkpoint):
 
 
 def scored_parts(count):
-    """Everything that scoring the first `count` checkpoints reads."""
+    """Everything that scoring the first `count` checkpoints reads, as one list.
+
+    Rules take it without a name: of a named list of inputs Snakemake hashes the whole for each of its files, which for
+    thousands of shards takes longer than all else that it does.
+    """
     chosen = range(count)
-    return {
-        "features": [path for checkpoint in chosen for path in features_of(checkpoint)],
-        "kernels": [layout.kernel(checkpoint) for checkpoint in chosen],
-        "targets": [layout.target_features(checkpoint) for checkpoint in chosen],
-    }
+    return [
+        *(path for checkpoint in chosen for path in features_of(checkpoint)),
+        *(layout.kernel(checkpoint) for checkpoint in chosen),
+        *(layout.target_features(checkpoint) for checkpoint in chosen),
+    ]
 
 
 def checkpoint_masks(count):

@@ -92,7 +92,9 @@ if EVALUATED:
                 path for method in settings.methods for path in method_scores(method)
             ],
             ridges=[layout.ridge(count) for count in COUNTS],
-            features=scored_parts(TOTAL)["features"],
+            features=[
+                path for checkpoint in CHECKPOINTS for path in features_of(checkpoint)
+            ],
         output:
             layout.lds,
         log:
