@@ -16,6 +16,7 @@ rule all:
         published_groups(),
         [layout.method_topk(method) for method in settings.methods[1:]],
         [layout.lds] if EVALUATED else [],
+        [layout.removal] if settings.removal.counts else [],
         [layout.figure(name, "svg") for name in FIGURES],
 
 
@@ -24,4 +25,5 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/attribute.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/methods.smk"
+include: "workflow/rules/removal.smk"
 include: "workflow/rules/figures.smk"

@@ -9,6 +9,8 @@ Index = int | str
 
 # The method that the workflow exists for; it has rules of its own.
 TRAK = "trak"
+# The method that every other one must beat.
+RANDOM = "random"
 EVALUATION = "evaluation"
 
 
@@ -124,6 +126,23 @@ class Layout:
     def lds(self) -> str:
         """The table of linear datamodeling scores."""
         return f"{self.root}/evaluation/lds.csv"
+
+    def trained_on_all(self, retrain: Index) -> str:
+        """What models trained on everything say of the targets, for the removal of examples."""
+        return f"{self.root}/removal/everything/{retrain}.safetensors"
+
+    def removed(self, method: str, removed: Index, batch: Index) -> str:
+        """Masks that leave out the `removed` examples that a method ranks highest, of one batch of targets."""
+        return f"{self.root}/removal/{method}/{removed}/masks/{batch}.safetensors"
+
+    def trained_without(self, method: str, removed: Index, retrain: Index, batch: Index) -> str:
+        """What models trained on these masks say of the targets that the masks are for."""
+        return f"{self.root}/removal/{method}/{removed}/outputs/{retrain}/{batch}.safetensors"
+
+    @property
+    def removal(self) -> str:
+        """The table of what becomes of predictions when the highest ranked examples are left out."""
+        return f"{self.root}/evaluation/removal.csv"
 
     def figure(self, name: str, suffix: str) -> str:
         """One figure, as svg, png or its data as csv."""

@@ -12,8 +12,9 @@ from trakflow.config.compose import compose_config
 from trakflow.figures.gallery import COLOURS, as_image, gallery
 from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
 from trakflow.figures.predicted_vs_actual import predicted_vs_actual
+from trakflow.figures.removal import removal
 from trakflow.figures.self_lds import no_self_lds, self_lds
-from trakflow.figures.style import apply_style, save_figure
+from trakflow.figures.style import GREY, apply_style, save_figure
 from trakflow.figures.top_groups import MEANING, shown_groups, top_groups
 from trakflow.layout import Layout
 
@@ -107,6 +108,40 @@ def test_no_self_lds_says_why():
     figure = no_self_lds("the ridge was given")
     figure.canvas.draw()
     assert [text.get_text() for text in figure.axes[0].texts] == ["the ridge was given"]
+
+
+def removal_table():
+    rows = [
+        {"method": method, "removed": count, "flipped": flip, "ci_low": flip / 2, "ci_high": min(1, flip * 1.5),
+         "output_change": -8 * flip, "output_change_ci_low": -9 * flip, "output_change_ci_high": -6 * flip,
+         "targets": 30, "retrains": 3}
+        for method, factor in (("trak", 1.0), ("representation_similarity", 0.6), ("random", 0.1))
+        for count, flip in zip((0, 10, 200), (0.0, 0.3 * factor, 0.8 * factor), strict=True)
+    ]  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def test_removal_shows_flips_and_changes_of_the_output_with_intervals_and_random_examples_in_grey():
+    table = removal_table()
+    figure = removal(table, 0.9)
+    figure.canvas.draw()
+    legend = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert legend == ["TRAK", "representation similarity", "random"]
+    assert "90% bootstrap interval over targets; 3 retrains" in figure.get_supxlabel()
+    assert "30 targets" in figure.axes[0].get_ylabel()
+    assert figure.axes[1].get_ylabel() == "change of the model output f"
+    for axes, value, prefix in zip(figure.axes, ("flipped", "output_change"), ("", "output_change_"), strict=True):
+        assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "10", "200"]
+        for container, method in zip(axes.containers, table["method"].unique(), strict=True):
+            rows = table[table["method"] == method]
+            # Beside each other, each nearest to its own number.
+            points = container[0].get_xydata()
+            np.testing.assert_array_equal(np.rint(points[:, 0]), [0, 1, 2])
+            np.testing.assert_allclose(points[:, 1], rows[value])
+            found = [segment[:, 1].tolist() for segment in container[2][0].get_segments()]
+            np.testing.assert_allclose(found, rows[[f"{prefix}ci_low", f"{prefix}ci_high"]])
+    grey = [container[0].get_color() == GREY for container in figure.axes[0].containers]
+    assert grey == [False, False, True]
 
 
 def topk_table():

@@ -54,6 +54,18 @@ CHANGES = {
             **RECORD,
         },
     ),
+    "removal of examples": (
+        {"removal.counts": "[2,5]", "removal.targets": 3, "removal.retrains": 2},
+        {
+            "retrain_on_all": 2,
+            # Two numbers of examples, by TRAK and at random.
+            "remove": 4,
+            "retrain_without": 8,
+            "evaluate_removal": 1,
+            "draw_removal": 1,
+            **RECORD,
+        },
+    ),
     "one after another instead of an ensemble": ({"training.ensemble": "false"}, RECORD),
 }
 

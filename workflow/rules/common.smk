@@ -82,6 +82,7 @@ FIGURES = ["gallery", "self_lds"] + [
     "predicted_vs_actual",
 ] * EVALUATED
 FIGURES += ["top_groups"] * (settings.scores.groups is not None)
+FIGURES += ["removal"] * bool(settings.removal.counts)
 CAPTIONS = CONFIG_ROOT.parent / "workflow" / "report"
 
 
@@ -96,6 +97,7 @@ wildcard_constraints:
     retrain=r"\d+",
     method=r"[a-z0-9_]+",
     purpose="|".join(SUBSETS),
+    removed=r"\d+",
 
 
 def reads(stage):
@@ -202,6 +204,50 @@ def evaluation_inputs():
     return {
         "masks": settings.evaluation.masks,
         "outputs": settings.evaluation.outputs,
+    }
+
+
+def removal_batches():
+    """Numbers of the batches in which targets lie whose examples are removed."""
+    return range(
+        batch_count(settings.removal.targets, settings.evaluation.models_per_batch)
+    )
+
+
+def removal_range(wildcards):
+    """First and last number of the targets in a batch."""
+    chosen = batch_indices(
+        settings.removal.targets,
+        settings.evaluation.models_per_batch,
+        int(wildcards.batch),
+    )
+    return chosen.start, chosen.stop
+
+
+def ranking_scores(method):
+    """The scores by which a method ranks examples; none where random ones are removed and no method draws them."""
+    if method not in settings.methods:
+        return []
+    return [method_scores(method)[-1]]
+
+
+def removal_results():
+    """What is said of their targets by models with and without the removed examples."""
+    pieces = [
+        (method, removed, batch)
+        for method in settings.removal_methods
+        for removed in settings.removal.counts
+        for batch in removal_batches()
+    ]
+    numbers = range(settings.removal.retrains)
+    return {
+        "everything": [layout.trained_on_all(number) for number in numbers],
+        "masks": [layout.removed(*piece) for piece in pieces],
+        "outputs": [
+            layout.trained_without(method, removed, number, batch)
+            for method, removed, batch in pieces
+            for number in numbers
+        ],
     }
 
 

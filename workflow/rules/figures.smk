@@ -89,6 +89,36 @@ if settings.scores.groups is not None:
             "{resources.scripts}/draw_top_groups.py {resources.experiment} runtime.threads={threads} job.log={log}"
 
 
+if settings.removal.counts:
+
+    rule draw_removal:
+        input:
+            rules.evaluate_removal.output,
+        output:
+            shown("removal", "Evaluation", "removal"),
+            **drawn("removal"),
+        log:
+            log_of("draw_removal"),
+        benchmark:
+            benchmark_of("draw_removal")
+        conda:
+            ENVIRONMENT
+        threads: 1
+        resources:
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
+        params:
+            reads=reads("figures"),
+            removal=settings.removal.model_dump(),
+            caption=caption_facts(),
+        message:
+            "Draw what becomes of predictions without the removed examples."
+        shell:
+            "{resources.scripts}/draw_removal.py {resources.experiment} runtime.threads={threads} job.log={log}"
+
+
 if EVALUATED:
 
     rule draw_lds_vs_checkpoints:

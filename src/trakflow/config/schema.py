@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from trakflow.layout import TRAK
+from trakflow.layout import RANDOM, TRAK
 
 
 def _check_component(value: dict[str, Any]) -> dict[str, Any]:
@@ -269,6 +269,14 @@ class Evaluation(Section):
         return self
 
 
+class Removal(Section):
+    """Removal of the examples that each method ranks highest, for some targets; without `counts` there is none."""
+
+    counts: list[PositiveInt] = []
+    targets: PositiveInt = 30
+    retrains: PositiveInt = 3
+
+
 class Figures(Section):
     """Style and choice of what is drawn; a change redraws and computes nothing else."""
 
@@ -328,6 +336,7 @@ class Config(Section):
     method: dict[str, Method] = {}
     fitting: Fitting = Fitting()
     evaluation: Evaluation
+    removal: Removal = Removal()
     figures: Figures
     runtime: Runtime
     job: Job = Job()
@@ -361,6 +370,7 @@ class Config(Section):
             )
         self._methods_are_there()
         self._subsets_exist()
+        self._examples_can_be_removed()
         return self
 
     def _methods_are_there(self) -> None:
@@ -403,6 +413,31 @@ class Config(Section):
                     f"{name}={count} is more than the {math.comb(size, chosen)} subsets of {chosen} out of {size} "
                     "examples that exist"
                 )
+
+    def _examples_can_be_removed(self) -> None:
+        counts = self.removal.counts
+        if not counts:
+            return
+        if len(set(counts)) < len(counts):
+            raise ValueError(f"removal.counts={counts} names one of them twice")
+        if self.data.num_classes is None:
+            raise ValueError(
+                "removal asks how often a predicted label changes, and data.num_classes says that there are no labels; "
+                "set removal.counts=[], or data.num_classes"
+            )
+        if max(counts) >= self.data.train_size:
+            raise ValueError(f"removal.counts={counts} leaves nothing of data.train_size={self.data.train_size}")
+        if self.removal.targets > self.data.target_count:
+            raise ValueError(
+                f"removal.targets={self.removal.targets} is more than data.target_count={self.data.target_count}"
+            )
+        if not self.scores.dense:
+            raise ValueError("removal ranks examples by dense scores; set scores.dense=true, or removal.counts=[]")
+
+    @property
+    def removal_methods(self) -> list[str]:
+        """Methods whose highest ranked examples are removed; random examples are, also where no method draws them."""
+        return [*self.methods, *({RANDOM} - set(self.methods))]
 
     @property
     def fitted_methods(self) -> list[str]:

@@ -27,6 +27,10 @@ VERSIONS = {
     "retrain": 3,
     "retrained_outputs": 2,
     "evaluate": 2,
+    "retrain_on_all": 1,
+    "remove": 1,
+    "retrain_without": 1,
+    "evaluate_removal": 1,
     "figures": 3,
 }
 
@@ -123,6 +127,16 @@ def _evaluate(config: Config) -> dict[str, Any]:
     return {**reads, "subsets": settings.subsets, "retrains": settings.retrains}
 
 
+def _evaluate_removal(config: Config) -> dict[str, Any]:
+    return {
+        "seed": config.seed,
+        "bootstrap": config.evaluation.bootstrap,
+        "confidence": config.evaluation.confidence,
+        "methods": config.removal_methods,
+        **config.removal.model_dump(),
+    }
+
+
 _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "prepare_train": lambda config: {
         "train": with_source(config.data.train),
@@ -149,6 +163,10 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "retrain": _recipe,
     "retrained_outputs": lambda config: {"model": with_source(config.model), "task": with_source(config.task)},
     "evaluate": _evaluate,
+    "retrain_on_all": _recipe,
+    "remove": lambda config: {"seed": config.seed},
+    "retrain_without": _recipe,
+    "evaluate_removal": _evaluate_removal,
     "figures": lambda config: {
         "style": config.figures.model_dump(include={"font_size", "dpi", "palette"}),
         "class_names": config.data.class_names,

@@ -87,7 +87,7 @@ def evaluate(config: Config, layout: Layout) -> None:
                     "retrains": len(outputs),
                 }
             )
-    _write_table(layout.lds, rows)
+    write_table(layout.lds, rows)
 
 
 def _row(config: Config, layout: Layout, method: str, count: int) -> dict[str, Any]:
@@ -120,7 +120,8 @@ def _feature_facts(config: Config, layout: Layout, count: int) -> list[dict[str,
     return [ArrayFile(path).provenance for path in paths]
 
 
-def _write_table(path: str, rows: list[dict[str, Any]]) -> None:
+def write_table(path: str, rows: list[dict[str, Any]]) -> None:
+    """Write rows of equal keys as a table; NaN and None are empty cells."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf8", newline="") as file:
         table = csv.DictWriter(file, rows[0], lineterminator="\n")
         table.writeheader()

@@ -9,6 +9,7 @@ from trakflow.evaluation.lds import predicted_outputs
 from trakflow.figures.gallery import as_image, gallery
 from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
 from trakflow.figures.predicted_vs_actual import predicted_vs_actual
+from trakflow.figures.removal import removal
 from trakflow.figures.self_lds import no_self_lds, self_lds
 from trakflow.figures.style import apply_style, save_figure
 from trakflow.figures.text_gallery import text_gallery, with_texts
@@ -49,6 +50,13 @@ def draw_predicted_vs_actual(config: Config, layout: Layout) -> None:
         label = int(file.read("attributed_labels")[target])
         name += f", label {config.data.class_names[label] if config.data.class_names else label}"
     save_figure(predicted_vs_actual(table, name, float(correlation)), table, layout, "predicted_vs_actual")
+
+
+def draw_removal(config: Config, layout: Layout) -> None:
+    """Draw what becomes of predictions when the examples that methods rank highest are left out."""
+    apply_style(config.figures)
+    table = pd.read_csv(layout.removal)
+    save_figure(removal(table, config.evaluation.confidence), table, layout, "removal")
 
 
 def draw_self_lds(config: Config, layout: Layout) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
@@ -183,11 +183,43 @@ def ensemble_outputs(
     Returns:
         Outputs, float32.
     """
+    return _of_each_model(
+        lambda own, raw, batch: own.output(raw, batch).float(), factory, task, state, arrays, batch_size, references
+    )
+
+
+def ensemble_predictions(
+    factory: Callable[[], nn.Module],
+    task: Task,
+    state: State,
+    arrays: Arrays,
+    batch_size: int,
+    references: Arrays | None = None,
+) -> Int[Tensor, "models targets"]:
+    """Return the label that every stacked model predicts for every example; arguments as for `ensemble_outputs`.
+
+    Raises:
+        ConfigError: The task predicts no label.
+    """
+    return _of_each_model(
+        lambda own, raw, batch: own.predicted(raw), factory, task, state, arrays, batch_size, references
+    )
+
+
+def _of_each_model(
+    read: Callable[[Task, Any, Batch], Tensor],
+    factory: Callable[[], nn.Module],
+    task: Task,
+    state: State,
+    arrays: Arrays,
+    batch_size: int,
+    references: Arrays | None,
+) -> Tensor:
     count = len(next(iter(arrays.values())))
     device = next(iter(arrays.values())).device
     model = make_model(factory, 0).to(device).eval()
     dtype = floating_type(model)
-    outputs = []
+    found = []
     for number in progress(range(len(next(iter(state.values())))), "outputs"):
         # Not strict: stacking keeps one name of tied weights, and buffers that a state dict would leave out.
         model.load_state_dict({name: value[number] for name, value in state.items()}, strict=False)
@@ -196,9 +228,9 @@ def ensemble_outputs(
         with torch.no_grad():
             for start in range(0, count, batch_size):
                 batch = {name: array[start : start + batch_size] for name, array in arrays.items()}
-                parts.append(own.output(run_model(own, model, batch, dtype), batch).float())
-        outputs.append(torch.cat(parts))
-    return torch.stack(outputs)
+                parts.append(read(own, run_model(own, model, batch, dtype), batch))
+        found.append(torch.cat(parts))
+    return torch.stack(found)
 
 
 def _caller(model: nn.Module, state: State) -> Callable[..., Any]:
