@@ -8,7 +8,7 @@ DEV := .venv/.dev-installed
 DOCS := .venv/.docs-installed
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-report cluster-test test-slow docs benchmark benchmark-parity benchmark-quality scale lint format clean
+.PHONY: help run test test-report cluster-test test-slow envs docs benchmark benchmark-parity benchmark-quality scale lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ test-slow: $(DEV) ## The longer checks: full-size LDS of digits and Fashion-MNIS
 docs: $(DOCS) ## Build the site of docs/ into build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml
 	@echo "Open build/site/index.html"
+
+envs: $(DEV) ## Write the conda and container environments from constraints.txt and pyproject.toml
+	$(BIN)/python envs/make.py
 
 benchmark: $(DEV) ## Featurizing, scoring, retraining and the workflow into results/benchmarks (an hour; an idle machine)
 	$(BIN)/python benchmarks/featurize.py

@@ -15,6 +15,8 @@ if settings.features_from is None:
             benchmark_of("featurize/{checkpoint}.{shard}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,
@@ -52,6 +54,8 @@ else:
             benchmark_of("import_features/{checkpoint}.{shard}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,
@@ -84,6 +88,8 @@ rule featurize_targets:
         benchmark_of("featurize_targets/{checkpoint}")
     conda:
         ENVIRONMENT
+    container:
+        IMAGE
     threads: settings.runtime.threads
     resources:
         mem_mb=memory,
@@ -111,6 +117,8 @@ rule finalize:
         benchmark_of("finalize/{checkpoint}")
     conda:
         ENVIRONMENT
+    container:
+        IMAGE
     threads: settings.runtime.threads
     resources:
         mem_mb=memory,
@@ -140,6 +148,8 @@ rule choose_ridge:
         benchmark_of("choose_ridge")
     conda:
         ENVIRONMENT
+    container:
+        IMAGE
     threads: settings.runtime.threads
     resources:
         mem_mb=memory,
@@ -171,6 +181,8 @@ rule score:
         benchmark_of("score")
     conda:
         ENVIRONMENT
+    container:
+        IMAGE
     threads: settings.runtime.threads
     resources:
         mem_mb=memory,
@@ -203,6 +215,8 @@ if PARTIAL_COUNTS:
             benchmark_of("score_partial")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,

@@ -29,17 +29,10 @@ try:
 except TrakflowError as error:
     raise WorkflowError(str(error))
 
-# With --sdm the interpreter is the environment's, which has the packages but not this checkout.
-DEPLOYED = any(
-    method.name in ("CONDA", "APPTAINER")
-    for method in workflow.deployment_settings.deployment_method
-)
-PYTHON = (
-    f"PYTHONPATH={shlex.quote(str(CONFIG_ROOT.parent / 'src'))} python"
-    if DEPLOYED
-    else shlex.quote(sys.executable)
-)
-ENVIRONMENT = str(CONFIG_ROOT.parent / "envs" / "cpu.yaml")
+
+include: "environments.smk"
+
+
 HYDRA = shlex.join(
     [
         *search_path_override(choice.config_dirs),

@@ -10,6 +10,8 @@ rule describe:
         benchmark_of("describe")
     conda:
         ENVIRONMENT
+    container:
+        IMAGE
     threads: 1
     resources:
         mem_mb=memory,
@@ -34,6 +36,8 @@ rule prepare_train:
         benchmark_of("prepare_train")
     conda:
         ENVIRONMENT
+    container:
+        IMAGE
     threads: settings.runtime.threads
     resources:
         mem_mb=memory,
@@ -62,6 +66,8 @@ rule prepare_targets:
         benchmark_of("prepare_targets")
     conda:
         ENVIRONMENT
+    container:
+        IMAGE
     threads: settings.runtime.threads
     resources:
         mem_mb=memory,

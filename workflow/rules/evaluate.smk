@@ -12,6 +12,8 @@ if RETRAINED or settings.fitted_methods:
             benchmark_of("subsets/{purpose}.{batch}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: 1
         resources:
             mem_mb=memory,
@@ -39,6 +41,8 @@ if RETRAINED or settings.fitted_methods:
             benchmark_of("retrain/{purpose}.{retrain}.{batch}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,
@@ -67,6 +71,8 @@ if RETRAINED or settings.fitted_methods:
             benchmark_of("retrained_outputs/{purpose}.{retrain}.{batch}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,
@@ -103,6 +109,8 @@ if EVALUATED:
             benchmark_of("evaluate")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,

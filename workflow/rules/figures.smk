@@ -15,6 +15,8 @@ rule draw_gallery:
         benchmark_of("draw_gallery")
     conda:
         ENVIRONMENT
+    container:
+        IMAGE
     threads: 1
     resources:
         mem_mb=memory,
@@ -43,6 +45,8 @@ rule draw_self_lds:
         benchmark_of("draw_self_lds")
     conda:
         ENVIRONMENT
+    container:
+        IMAGE
     threads: 1
     resources:
         mem_mb=memory,
@@ -72,6 +76,8 @@ if settings.scores.groups is not None:
             benchmark_of("draw_top_groups")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: 1
         resources:
             mem_mb=memory,
@@ -133,6 +139,8 @@ if EVALUATED:
             benchmark_of("draw_lds_vs_checkpoints")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: 1
         resources:
             mem_mb=memory,
@@ -161,6 +169,8 @@ if EVALUATED:
             benchmark_of("draw_predicted_vs_actual")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: 1
         resources:
             mem_mb=memory,

@@ -21,6 +21,8 @@ if any(method.reads == "checkpoint" for method in settings.method.values()):
             benchmark_of("attribute_checkpoint/{method}.{checkpoint}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,
@@ -56,6 +58,8 @@ if any(method.reads == "checkpoints" for method in settings.method.values()):
             benchmark_of("attribute_checkpoints/{method}.{first}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,
@@ -92,6 +96,8 @@ for method in settings.methods[1:]:
             benchmark_of(f"attribute_{method}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,

@@ -14,6 +14,8 @@ if settings.checkpoints.files is None:
             benchmark_of("train_checkpoint/{checkpoint}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,
@@ -42,6 +44,8 @@ else:
             benchmark_of("import_checkpoint/{checkpoint}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: 1
         resources:
             mem_mb=memory,
@@ -67,6 +71,8 @@ else:
             benchmark_of("import_mask/{checkpoint}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: 1
         resources:
             mem_mb=memory,

@@ -1,6 +1,7 @@
-"""The three keys that the workflow itself is configured by."""
+"""The four keys that the workflow itself is configured by."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -11,11 +12,12 @@ from trakflow.errors import ConfigError
 
 
 class Choice(Section):
-    """Which experiment, how it is varied, and where the user's own configuration lies."""
+    """Which experiment, how it is varied, where the user's own configuration lies, and which container jobs run in."""
 
     experiment: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]+$")] = "digits"
     overrides: list[str] = Field(default_factory=list)
     config_dirs: list[str] = Field(default_factory=list)
+    container: str | None = None
 
 
 def check_snakemake_config(config: Mapping[str, Any]) -> Choice:
@@ -28,6 +30,39 @@ def check_snakemake_config(config: Mapping[str, Any]) -> Choice:
         return Choice.model_validate(dict(config))
     except ValidationError as error:
         raise ConfigError(
-            "Snakemake's config takes experiment (a name), overrides (a list of Hydra overrides) and config_dirs (a "
-            "list of folders):\n" + "\n".join(sentences(error))
+            "Snakemake's config takes experiment (a name), overrides (a list of Hydra overrides), config_dirs (a list "
+            "of folders) and container (an image):\n" + "\n".join(sentences(error))
         ) from None
+
+
+def check_container(container: str | None, wanted: bool, device: str) -> str | None:
+    """Return the container image that jobs run in, as Snakemake takes it.
+
+    Args:
+        container: A file, or a URL such as ``docker://...``.
+        wanted: Whether Snakemake was told to use containers.
+        device: ``cpu`` or ``gpu``: for which of them an image is to be built, if there is none.
+
+    Returns:
+        An absolute path or the URL; None where jobs run in no container.
+
+    Raises:
+        ConfigError: Containers are wanted and no image is named or there, or one is named and none is wanted.
+    """
+    if not wanted:
+        if container is not None:
+            raise ConfigError(f"container={container} would not be used: jobs run in a container with --sdm apptainer.")
+        return None
+    build = f"apptainer build --build-arg DEVICE={device} trakflow.sif envs/trakflow.def"
+    if container is None:
+        raise ConfigError(
+            "--sdm apptainer needs an image, and none is published. Build one in the checkout and name it:\n"
+            f"  {build}\n  snakemake --sdm apptainer --config container=trakflow.sif ..."
+        )
+    if "://" in container:
+        return container
+    if not Path(container).exists():
+        raise ConfigError(
+            f"There is no image {container} (looked from {Path.cwd()}). This builds one in the checkout:\n  {build}"
+        )
+    return str(Path(container).resolve())

@@ -5,12 +5,14 @@ import logging
 import platform
 import subprocess
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from trakflow import __version__
 from trakflow.config.schema import Config
 from trakflow.config.stages import VERSIONS
 from trakflow.data.groups import Groups, read_groups
@@ -218,8 +220,6 @@ def _git_sha() -> str | None:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {"python": platform.python_version()} | {
-        name: version(name) for name in ("trakflow", "torch", "numpy", "hydra-core")
-    }
+    # trakflow's own is the checkout's: with --sdm it is not installed where jobs run.
+    installed = {name: version(name) for name in ("torch", "numpy", "hydra-core")}
+    return {"python": platform.python_version(), "trakflow": __version__, **installed}
