@@ -109,6 +109,8 @@ if settings.removal.counts:
             benchmark_of("draw_removal")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: 1
         resources:
             mem_mb=memory,

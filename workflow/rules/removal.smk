@@ -14,6 +14,8 @@ if settings.removal.counts:
             benchmark_of("retrain_on_all/{retrain}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,
@@ -43,6 +45,8 @@ if settings.removal.counts:
             benchmark_of("remove/{method}.{removed}.{batch}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: 1
         resources:
             mem_mb=memory,
@@ -71,6 +75,8 @@ if settings.removal.counts:
             benchmark_of("retrain_without/{method}.{removed}.{retrain}.{batch}")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: settings.runtime.threads
         resources:
             mem_mb=memory,
@@ -101,6 +107,8 @@ if settings.removal.counts:
             benchmark_of("evaluate_removal")
         conda:
             ENVIRONMENT
+        container:
+            IMAGE
         threads: 1
         resources:
             mem_mb=memory,
