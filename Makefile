@@ -1,14 +1,23 @@
 # Two commands do all set-up: `make run` and `make test`. `make help` lists the rest.
 PYTHON ?= python3
 EXPERIMENT ?= digits
+SETTINGS ?= fashion_mnist:full cifar2:cifar2 rotten_tomatoes:rotten_tomatoes
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint envs/constraints.txt
 BASE := .venv/.base-installed
 DEV := .venv/.dev-installed
 DOCS := .venv/.docs-installed
 
+# Of an experiment with its paper settings, `experiment:paper`.
+define paper_figures
+	$(BIN)/snakemake --profile workflow/profiles/local paper_figures --config experiment=$(word 1,$(subst :, ,$(1))) 'overrides=["paper=$(word 2,$(subst :, ,$(1)))"]' \
+		&& mkdir -p docs/figures/$(word 1,$(subst :, ,$(1))) \
+		&& cp results/$(word 1,$(subst :, ,$(1)))/paper/* docs/figures/$(word 1,$(subst :, ,$(1)))/ \
+		&& cp results/$(word 1,$(subst :, ,$(1)))/scores/trak.json docs/figures/$(word 1,$(subst :, ,$(1)))/provenance.json
+endef
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-report cluster-test test-slow envs docs benchmark benchmark-parity benchmark-quality scale lint format clean
+.PHONY: help run test test-report cluster-test test-slow test-figures figures envs docs benchmark benchmark-parity benchmark-quality scale lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -46,6 +55,12 @@ cluster-test: $(DEV) ## Start a Slurm cluster on this machine alone, run the wor
 
 test-slow: $(DEV) ## The longer checks: full-size LDS of digits and Fashion-MNIST
 	$(BIN)/python -m pytest -m slow
+
+test-figures: $(DEV) ## The paper's figures at the size of digits, drawn and checked
+	$(BIN)/python -m pytest -m figures
+
+figures: $(DEV) ## The paper's figures of every setting into docs/figures (hours; an idle machine)
+	$(foreach setting,$(SETTINGS),$(call paper_figures,$(setting)) &&) true
 
 docs: $(DOCS) ## Build the site of docs/ into build/site; warnings are errors
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --config-file docs/site/mkdocs.yml

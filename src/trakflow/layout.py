@@ -19,20 +19,34 @@ class Layout:
     """Paths below one results folder.
 
     Args:
-        root: ``results/<experiment>``.
+        root: ``results/<experiment>``, or of one of its variants.
+        variant_of: Of a variant, the experiment's root, where its data and retrained models lie.
+        own_checkpoints: Of a variant, whether it trains checkpoints of its own.
     """
 
     root: str
+    variant_of: str | None = None
+    own_checkpoints: bool = False
+
+    @property
+    def shared(self) -> str:
+        """Root of what a variant shares with its experiment."""
+        return self.root if self.variant_of is None else self.variant_of
+
+    @property
+    def trained(self) -> str:
+        """Root of the checkpoints."""
+        return self.root if self.own_checkpoints else self.shared
 
     @property
     def train(self) -> str:
         """Training examples: arrays `inputs`, `labels`, `ids`."""
-        return f"{self.root}/data/train.safetensors"
+        return f"{self.shared}/data/train.safetensors"
 
     @property
     def targets(self) -> str:
         """Targets: as `train`, and `attributed_labels`."""
-        return f"{self.root}/data/targets.safetensors"
+        return f"{self.shared}/data/targets.safetensors"
 
     @property
     def config(self) -> str:
@@ -41,11 +55,11 @@ class Layout:
 
     def checkpoint(self, checkpoint: Index) -> str:
         """Model weights, a plain safetensors state dict."""
-        return f"{self.root}/checkpoints/{checkpoint}.safetensors"
+        return f"{self.trained}/checkpoints/{checkpoint}.safetensors"
 
     def checkpoint_mask(self, checkpoint: Index) -> str:
         """Boolean mask (n) of the examples that a checkpoint was trained on."""
-        return f"{self.root}/checkpoints/{checkpoint}.mask.npy"
+        return f"{self.trained}/checkpoints/{checkpoint}.mask.npy"
 
     def features(self, checkpoint: Index, shard: Index) -> str:
         """Features, Q and W of one shard of training examples."""
@@ -112,15 +126,29 @@ class Layout:
 
     def subsets(self, batch: Index, purpose: str = EVALUATION) -> str:
         """Masks of one batch of subsets, of the evaluation's or of those that methods are fitted on."""
-        return f"{self.root}/{purpose}/subsets/{batch}.safetensors"
+        return f"{self.shared}/{purpose}/subsets/{batch}.safetensors"
 
     def retrained(self, retrain: Index, batch: Index, purpose: str = EVALUATION) -> str:
         """Stacked weights of one batch of retrained models."""
-        return f"{self.root}/{purpose}/models/{retrain}/{batch}.safetensors"
+        return f"{self.shared}/{purpose}/models/{retrain}/{batch}.safetensors"
 
     def retrained_outputs(self, retrain: Index, batch: Index, purpose: str = EVALUATION) -> str:
         """Outputs of one batch of retrained models at the targets."""
-        return f"{self.root}/{purpose}/outputs/{retrain}/{batch}.safetensors"
+        return f"{self.shared}/{purpose}/outputs/{retrain}/{batch}.safetensors"
+
+    def log(self, name: str) -> str:
+        """Log of a job, by its rule and wildcards."""
+        return f"{self.root}/logs/{name}.log"
+
+    @property
+    def forward_backward(self) -> str:
+        """Seconds of a forward and backward pass over the training set: the unit of compute."""
+        return f"{self.root}/evaluation/forward_backward.json"
+
+    @property
+    def compute(self) -> str:
+        """The table of linear datamodeling scores and what they cost."""
+        return f"{self.root}/evaluation/lds_vs_compute.csv"
 
     @property
     def lds(self) -> str:
@@ -143,6 +171,24 @@ class Layout:
     def removal(self) -> str:
         """The table of what becomes of predictions when the highest ranked examples are left out."""
         return f"{self.root}/evaluation/removal.csv"
+
+    def variant(self, name: str) -> str:
+        """Root of a variant: the same with some settings changed."""
+        return f"{self.root}/variants/{name}"
+
+    @property
+    def ridge_curve(self) -> str:
+        """A variant's table of LDS against the ridge."""
+        return f"{self.root}/evaluation/lds_vs_ridge.csv"
+
+    @property
+    def ablation(self) -> str:
+        """The table of the LDS without parts of the method."""
+        return f"{self.root}/evaluation/ablation.csv"
+
+    def paper(self, name: str, suffix: str) -> str:
+        """One figure of the paper's set: svg, png, pdf, its data as csv, its caption as txt."""
+        return f"{self.root}/paper/{name}.{suffix}"
 
     def figure(self, name: str, suffix: str) -> str:
         """One figure, as svg, png or its data as csv."""

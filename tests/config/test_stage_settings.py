@@ -7,7 +7,7 @@ from trakflow.config.stages import VERSIONS, stage_settings
 
 TRAINED = {"train_checkpoint", "retrain", "retrain_on_all", "retrain_without"}
 GRADIENTS = {"featurize", "featurize_targets", "import_features"}
-MODEL = {*TRAINED, *GRADIENTS, "import_checkpoint", "retrained_outputs"}
+MODEL = {*TRAINED, *GRADIENTS, "import_checkpoint", "retrained_outputs", "forward_backward"}
 
 # One changed setting, and the stages that must run again for it and not for what they read of others' files.
 CHANGES = {

@@ -166,3 +166,22 @@ def test_rows_are_selected_of_every_array(shape):
     assert found.keys() == given.keys()
     for name, array in given.items():
         assert torch.equal(found[name], array[rows])
+
+
+def test_a_run_that_stops_early_is_the_first_part_of_the_whole_one():
+    data, indices = arrays(), np.arange(20)
+    settings = Training(epochs=4, batch_size=8, learning_rate=0.1, schedule="constant")
+    early = train_model(factory, Classification(), data, indices, settings, 0, last_epoch=2)
+    alone = train(data, indices, epochs=2, schedule="constant")
+    for one, other in zip(early.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    # With a schedule over the whole run the steps are larger than those of a short run.
+    settings = settings.model_copy(update={"schedule": "linear"})
+    early = train_model(factory, Classification(), data, indices, settings, 0, last_epoch=2)
+    short = train(data, indices, epochs=2, schedule="linear")
+    start = make_model(factory, derive_seed(0, "init"))
+    moved = [
+        sum(float((new - old).abs().sum()) for new, old in zip(model.parameters(), start.parameters(), strict=True))
+        for model in (early, short)
+    ]
+    assert moved[0] > moved[1]

@@ -16,7 +16,14 @@ from trakflow.config.shards import batch_count, batch_indices, shard_range
 from trakflow.config.snakemake_config import check_snakemake_config
 from trakflow.config.stages import method_settings, stage_settings
 from trakflow.config.user_files import check_user_files
+from trakflow.config.variants import (
+    ablated_variants,
+    cheap_variants,
+    sketch_variants,
+    variants,
+)
 from trakflow.errors import TrakflowError
+from trakflow.evaluation.costs import method_work, training_work
 from trakflow.layout import EVALUATION, TRAK, Layout
 
 try:
@@ -70,6 +77,10 @@ RETRAINS = {
     "evaluation": settings.evaluation.retrains,
     "fitting": settings.fitting.retrains,
 }
+# How many subsets the methods that are fitted need.
+FITTED = max(
+    (settings.counts_of(method)[-1] for method in settings.fitted_methods), default=0
+)
 FIGURES = ["gallery", "self_lds"] + [
     "lds_vs_checkpoints",
     "predicted_vs_actual",
@@ -89,6 +100,8 @@ wildcard_constraints:
     batch=r"\d+",
     retrain=r"\d+",
     method=r"[a-z0-9_]+",
+    variant=r"[a-z0-9_]+",
+    figure=r"[a-z0-9_]+",
     purpose="|".join(SUBSETS),
     removed=r"\d+",
 
@@ -169,7 +182,7 @@ def checkpoint_masks(count):
 
 def log_of(name):
     """Log of a rule, with its wildcards in the name."""
-    return f"{layout.root}/logs/{name}.log"
+    return layout.log(name)
 
 
 def benchmark_of(name):

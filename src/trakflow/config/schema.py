@@ -86,6 +86,7 @@ class Checkpoints(Section):
     count: PositiveInt | None = None
     trained_on: Literal["halves", "everything"] = "halves"
     fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    epochs: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
     files: list[str] | None = None
     masks: str | None = None
 
@@ -99,12 +100,24 @@ class Checkpoints(Section):
             raise ValueError("give count (train them here) or files (your own)")
         if self.masks is not None and self.files is None:
             raise ValueError("masks says which examples your own files were trained on; it needs files")
+        if self.epochs is not None and self.files is not None:
+            raise ValueError("epochs says when weights of runs trained here are kept; with files it means nothing")
+        if self.epochs is not None and self.epochs != sorted(set(self.epochs)):
+            raise ValueError(f"epochs={self.epochs} must ascend, each once")
         return self
 
     @property
     def total(self) -> int:
         """How many checkpoints there are."""
         return len(self.files) if self.files is not None else int(self.count or 0)
+
+    def run_of(self, checkpoint: int) -> int:
+        """Return which run of training gives a checkpoint: several of them give one each, or one for each epoch."""
+        return checkpoint // len(self.epochs) if self.epochs is not None else checkpoint
+
+    def epoch_of(self, checkpoint: int) -> int | None:
+        """Return after which epoch of its run the weights are a checkpoint; None for the last."""
+        return self.epochs[checkpoint % len(self.epochs)] if self.epochs is not None else None
 
     @property
     def on_subsets(self) -> bool:
@@ -277,6 +290,14 @@ class Removal(Section):
     retrains: PositiveInt = 3
 
 
+class Published(Section):
+    """A point of the figure of LDS against compute that others published."""
+
+    method: str
+    minutes: PositiveFloat
+    lds: float
+
+
 class Figures(Section):
     """Style and choice of what is drawn; a change redraws and computes nothing else."""
 
@@ -286,6 +307,21 @@ class Figures(Section):
     gallery_targets: PositiveInt = 6
     gallery_examples: PositiveInt = 5
     shown_target: NonNegativeInt = 0
+    published: list[Published] = []
+
+
+class Paper(Section):
+    """What `paper_figures` runs beside the experiment itself; null where an experiment draws no such figures.
+
+    Attributes:
+        sketches: Numbers of features k of each sketch in the figure of LDS against k.
+        ridges: Ridges of the figure of LDS against the ridge.
+        epochs: Of one run, whose weights are attributed by in the figure of cheap checkpoints.
+    """
+
+    sketches: dict[str, Annotated[list[PositiveInt], Field(min_length=1)]] = {}
+    ridges: RidgeGrid = RidgeGrid(points=13)
+    epochs: list[PositiveInt] = []
 
 
 class Runtime(Section):
@@ -296,6 +332,7 @@ class Runtime(Section):
     threads: PositiveInt = 1
     memory_mb: PositiveInt = 2000
     minutes: PositiveInt = 60
+    repeats: PositiveInt = 1
 
     @property
     def forward_batch_size(self) -> int:
@@ -314,7 +351,10 @@ class Job(Section):
     retrain: NonNegativeInt | None = None
     batch: NonNegativeInt | None = None
     method: str | None = None
+    figure: str | None = None
     purpose: Literal["evaluation", "fitting"] = "evaluation"
+    variant_of: str | None = None
+    own_checkpoints: bool = False
 
 
 class Config(Section):
@@ -338,6 +378,7 @@ class Config(Section):
     evaluation: Evaluation
     removal: Removal = Removal()
     figures: Figures
+    paper: Paper | None = None
     runtime: Runtime
     job: Job = Job()
 
@@ -368,10 +409,22 @@ class Config(Section):
             raise ValueError(
                 f"figures.shown_target={self.figures.shown_target} but data.target_count={self.data.target_count}"
             )
+        self._epochs_are_there()
         self._methods_are_there()
         self._subsets_exist()
         self._examples_can_be_removed()
         return self
+
+    def _epochs_are_there(self) -> None:
+        kept = self.checkpoints.epochs
+        for name, epochs in (("checkpoints.epochs", kept), ("paper.epochs", self.paper.epochs if self.paper else [])):
+            if epochs and max(epochs) > self.training.epochs:
+                raise ValueError(f"{name}={epochs} asks for more than training.epochs={self.training.epochs}")
+        if kept is not None and self.checkpoints.on_subsets and self.solver.ridge == "auto":
+            raise ValueError(
+                "solver.ridge=auto predicts each checkpoint by those that were trained on other examples, and several "
+                "checkpoints.epochs of a run were trained on the same; set solver.ridge to a number, for example 1.0"
+            )
 
     def _methods_are_there(self) -> None:
         if len(set(self.methods)) < len(self.methods):

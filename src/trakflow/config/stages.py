@@ -31,6 +31,8 @@ VERSIONS = {
     "remove": 1,
     "retrain_without": 1,
     "evaluate_removal": 1,
+    "forward_backward": 1,
+    "paper": 1,
     "figures": 3,
 }
 
@@ -63,7 +65,9 @@ def method_settings(config: Config, method: str) -> dict[str, Any]:
 
 def _checkpoint_training(config: Config) -> dict[str, Any]:
     parts = config.checkpoints
-    subset = {"fraction": parts.fraction} if parts.on_subsets else {}
+    subset: dict[str, Any] = {"fraction": parts.fraction} if parts.on_subsets else {}
+    if parts.epochs is not None:
+        subset["epochs"] = parts.epochs
     return {**_recipe(config), "train_size": config.data.train_size, "trained_on": parts.trained_on, **subset}
 
 
@@ -167,6 +171,11 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "remove": lambda config: {"seed": config.seed},
     "retrain_without": _recipe,
     "evaluate_removal": _evaluate_removal,
+    "forward_backward": lambda config: {"model": with_source(config.model), "task": with_source(config.task)},
+    "paper": lambda config: {
+        "paper": config.paper.model_dump() if config.paper is not None else None,
+        "published": [point.model_dump() for point in config.figures.published],
+    },
     "figures": lambda config: {
         "style": config.figures.model_dump(include={"font_size", "dpi", "palette"}),
         "class_names": config.data.class_names,

@@ -1,6 +1,9 @@
 """The one style, and writing a figure in all its forms."""
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -8,9 +11,15 @@ from cycler import cycler
 from matplotlib.figure import Figure
 
 from trakflow.config.schema import Figures
-from trakflow.layout import Layout
+from trakflow.layout import TRAK, Layout
 from trakflow.store import atomic_path
 
+# Equal figures are equal bytes.
+WITHOUT_DATES: dict[str, dict[str, None]] = {
+    "svg": {"Date": None},
+    "png": {"Software": None},
+    "pdf": {"CreationDate": None},
+}
 GREY = "#6b6b6b"
 # So that lines can be told apart without their colours.
 MARKERS = "os^Dv*PX"
@@ -34,10 +43,42 @@ def apply_style(settings: Figures) -> None:
     )
 
 
+def line_styles(count: int) -> list[dict[str, Any]]:
+    """Return colour, marker and kind of line for each of `count` lines, no two alike."""
+    colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
+    kinds = ("-", "--", "-.")
+    found = [
+        {
+            "color": colours[number % len(colours)],
+            "marker": MARKERS[number % len(MARKERS)],
+            "linestyle": kinds[number // len(colours) % len(kinds)],
+        }
+        for number in range(count)
+    ]
+    assert len({tuple(style.values()) for style in found}) == count
+    return found
+
+
+def method_name(method: str) -> str:
+    """Return a method's name as figures show it."""
+    return "TRAK" if method == TRAK else method.replace("_", " ")
+
+
 def save_figure(figure: Figure, table: pd.DataFrame, layout: Layout, name: str) -> None:
     """Write `name`.csv, .svg and .png; each is whole or absent."""
-    with atomic_path(layout.figure(name, "csv")) as temporary:
+    _save(figure, table, partial(layout.figure, name), ("svg", "png"))
+
+
+def save_paper_figure(figure: Figure, table: pd.DataFrame, layout: Layout, name: str, caption: str) -> None:
+    """Write a figure of the paper's set: as `save_figure`, and `name`.pdf and .txt, its caption."""
+    _save(figure, table, partial(layout.paper, name), ("svg", "png", "pdf"))
+    with atomic_path(layout.paper(name, "txt")) as temporary:
+        temporary.write_text(caption, encoding="utf8")
+
+
+def _save(figure: Figure, table: pd.DataFrame, path: Callable[[str], str], suffixes: Sequence[str]) -> None:
+    with atomic_path(path("csv")) as temporary:
         table.to_csv(temporary, index=False)
-    for suffix, metadata in (("svg", {"Date": None}), ("png", {"Software": None})):
-        with atomic_path(Path(layout.figure(name, suffix))) as temporary:
-            figure.savefig(temporary, metadata=metadata)
+    for suffix in suffixes:
+        with atomic_path(Path(path(suffix))) as temporary:
+            figure.savefig(temporary, metadata=WITHOUT_DATES[suffix])

@@ -17,6 +17,7 @@ from trakflow.config.schema import Config
 from trakflow.config.stages import VERSIONS
 from trakflow.data.groups import Groups, read_groups
 from trakflow.errors import DataError, StoreError
+from trakflow.evaluation.costs import piece_of
 from trakflow.features import FeatureSet
 from trakflow.group_scores import columns_within, group_scores_file
 from trakflow.kernel_file import make_kernel, read_kernel, write_kernel
@@ -25,6 +26,7 @@ from trakflow.ridge import self_lds_by_target
 from trakflow.scoring import CheckpointParts, score_blocks
 from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
+from trakflow.stages.timing import timed
 from trakflow.store import ArrayFile, WriteBlock, content, numpy_file, read_json, require_agreement, write_json
 from trakflow.topk import TopExamples
 
@@ -172,8 +174,9 @@ def score_partial(config: Config, layout: Layout) -> None:
     """Write ridge and scores of each number of checkpoints that is evaluated beside all of them."""
     for count in config.partial_counts:
         part = config.model_copy(update={"job": config.job.model_copy(update={"count": count})})
-        choose_ridge(part, layout)
-        score(part, layout)
+        with timed(piece_of(count)):
+            choose_ridge(part, layout)
+            score(part, layout)
 
 
 def _score_provenance(config: Config, layout: Layout, ridge: dict[str, Any]) -> dict[str, Any]:
@@ -184,7 +187,7 @@ def _score_provenance(config: Config, layout: Layout, ridge: dict[str, Any]) -> 
 def score_facts(config: Config) -> dict[str, Any]:
     """Return what the provenance of any method's scores says: the configuration, the code and the versions."""
     return {
-        "config": config.model_dump(mode="json", exclude={"job", "runtime", "figures", "evaluation"}),
+        "config": config.model_dump(mode="json", exclude={"job", "runtime", "figures", "evaluation", "paper"}),
         "git_sha": _git_sha(),
         "versions": _versions(),
         "stages": VERSIONS,

@@ -20,13 +20,15 @@ def train_checkpoint(config: Config, layout: Layout) -> None:
     checkpoint = require(config.job.checkpoint, "job.checkpoint")
     size = config.data.train_size
     mask = np.ones(size, dtype=bool)
+    run = config.checkpoints.run_of(checkpoint)
     if config.checkpoints.trained_on == "halves":
-        mask = random_subset(size, config.checkpoints.fraction, config.seed, "checkpoint", checkpoint)
+        mask = random_subset(size, config.checkpoints.fraction, config.seed, "checkpoint", run)
     arrays = tensors(ArrayFile(layout.train), device_of(config))
     task, factory = make_task(config), model_factory(config)
     check_model(config, make_model(factory, 0).to(device_of(config)), task, arrays)
-    seed = derive_seed(config.seed, "checkpoint", checkpoint)
-    model = train_model(factory, task, arrays, np.flatnonzero(mask), config.training, seed)
+    seed = derive_seed(config.seed, "checkpoint", run)
+    last = config.checkpoints.epoch_of(checkpoint)
+    model = train_model(factory, task, arrays, np.flatnonzero(mask), config.training, seed, last)
     write_numpy(layout.checkpoint_mask(checkpoint), mask)
     write_weights(layout.checkpoint(checkpoint), model.state_dict())
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
 from trakflow.config.schema import Config
 from trakflow.data.examples import read_ids, read_texts
@@ -78,6 +79,11 @@ def draw_self_lds(config: Config, layout: Layout) -> None:
 def draw_gallery(config: Config, layout: Layout) -> None:
     """Draw targets with their most helpful and most harmful examples."""
     apply_style(config.figures)
+    save_figure(*drawn_gallery(config, layout), layout, "gallery")
+
+
+def drawn_gallery(config: Config, layout: Layout) -> tuple[Figure, pd.DataFrame]:
+    """Return the gallery and its table."""
     settings = config.figures
     table = pd.read_parquet(layout.score_topk)
     table = table[
@@ -90,13 +96,11 @@ def draw_gallery(config: Config, layout: Layout) -> None:
     train, targets = (read_texts(file, "texts") for file in files)
     names = config.data.class_names
     if train is None or targets is None:
-        save_figure(gallery(table, inputs[0], inputs[1], names), table, layout, "gallery")
-        return
+        return gallery(table, inputs[0], inputs[1], names), table
     table = with_texts(table, train, targets)
     if as_image(next(iter(inputs[1].values()))) is not None:
-        save_figure(gallery(table, inputs[0], inputs[1], names, (train, targets)), table, layout, "gallery")
-        return
-    save_figure(text_gallery(table, train, targets, names, read_texts(files[0], "groups")), table, layout, "gallery")
+        return gallery(table, inputs[0], inputs[1], names, (train, targets)), table
+    return text_gallery(table, train, targets, names, read_texts(files[0], "groups")), table
 
 
 def _chosen_inputs(file: ArrayFile, rows: pd.Series) -> dict[int, np.ndarray]:

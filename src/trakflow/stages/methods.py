@@ -1,6 +1,7 @@
 """Stages of the methods beside TRAK: scores of one or several checkpoints, and the scores of a method."""
 
 from collections.abc import Iterator, Sequence
+from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from trakflow.config.schema import Config
 from trakflow.config.shards import batch_count
 from trakflow.errors import ConfigError, NumericalError, StoreError
+from trakflow.evaluation.costs import piece_of
 from trakflow.evaluation.retrained import read_batches
 from trakflow.layout import Layout
 from trakflow.methods.base import CheckpointMethod, CheckpointsMethod, PlainMethod, RetrainedMethod, Scores
@@ -16,6 +18,7 @@ from trakflow.stages.attribute import score_facts
 from trakflow.stages.components import instantiate
 from trakflow.stages.provenance import method_provenance
 from trakflow.stages.runner import require
+from trakflow.stages.timing import log_seconds
 from trakflow.stages.trained import FirstCheckpoints
 from trakflow.store import ArrayFile, content, file_hash, write_arrays, write_json, write_numpy
 from trakflow.topk import TopExamples
@@ -51,9 +54,13 @@ def attribute(config: Config, layout: Layout) -> None:
     """Write a method's scores for each number of checkpoints or retrained subsets; for all also the top examples."""
     name = _name(config)
     counts = config.counts_of(name)
-    found = _FOUND[config.method[name].reads]
-    for count, scores in found(config, layout, name):
+    reads = config.method[name].reads
+    began = perf_counter()
+    for count, scores in _FOUND[reads](config, layout, name):
         write_numpy(layout.score_array(count, counts[-1], name), scores)
+        log_seconds(piece_of(count), perf_counter() - began)
+        # An average goes on from that of fewer checkpoints; other scores are made from the start.
+        began = began if reads == "checkpoint" else perf_counter()
     # The last is that of all of them.
     top = TopExamples(config.scores.topk)
     top.add(0, 0, scores)

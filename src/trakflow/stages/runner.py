@@ -15,19 +15,21 @@ from trakflow.config.compose import CONFIG_ROOT, add_import_paths, checked
 from trakflow.config.schema import Config
 from trakflow.errors import ConfigError, TrakflowError
 from trakflow.layout import Layout
+from trakflow.stages.timing import timed
 
 Stage = Callable[[Config, Layout], None]
 
 log = logging.getLogger("trakflow")
 
 
-def run(stage: Stage) -> None:
+def run(stage: Stage, repeatable: bool = True) -> None:
     """Compose the configuration from the command line by Hydra and call a stage.
 
     An error that the user can mend ends in exit code 1 and a sentence.
 
     Args:
         stage: Takes the configuration and the layout; `config.job` says which piece of work it does.
+        repeatable: Whether `runtime.repeats` applies: for the sake of the seconds in its log, it is done that often.
     """
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_ROOT), config_name="config")
@@ -41,7 +43,10 @@ def run(stage: Stage) -> None:
                 )
             _limit_threads(config.runtime.threads)
             keep_freed_memory()
-            stage(config, Layout(config.job.results))
+            layout = Layout(config.job.results, config.job.variant_of, config.job.own_checkpoints)
+            for _ in range(config.runtime.repeats if repeatable else 1):
+                with timed():
+                    stage(config, layout)
         except TrakflowError as error:
             log.error("%s", error)
             sys.exit(1)

@@ -131,6 +131,7 @@ def train_model(
     indices: Int[np.ndarray, " chosen"],
     settings: Training,
     seed: int,
+    last_epoch: int | None = None,
 ) -> nn.Module:
     """Train one model on the chosen examples.
 
@@ -141,6 +142,7 @@ def train_model(
         indices: Which examples to train on.
         settings: Epochs, batch size and optimizer.
         seed: Of initialisation and batch order.
+        last_epoch: Stop after this one, its learning rate that of the whole run; None for the whole run.
 
     Returns:
         The trained model, in evaluation mode, on the device of the arrays.
@@ -153,7 +155,7 @@ def train_model(
     dtype = floating_type(model)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(seed, "dropout"))
-        for epoch in progress(range(settings.epochs), "train"):
+        for epoch in progress(range(settings.epochs if last_epoch is None else last_epoch), "train"):
             for chosen in batch_order(indices, settings.batch_size, seed, epoch):
                 batch = select_rows(arrays, torch.from_numpy(chosen).to(device))
                 task.loss(run_model(task, model, batch, dtype), batch).mean().backward()

@@ -1,0 +1,73 @@
+"""LDS against compute: attribution quality beside its price (paper, figure 1)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from trakflow.config.schema import Published
+from trakflow.figures.style import GREY, line_styles, method_name
+
+
+def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, published: Sequence[Published] = ()) -> Figure:
+    """Draw LDS with its interval against seconds: of the method alone, and with the training of its checkpoints.
+
+    Args:
+        table: Of stage compute; a method without seconds is drawn as a level line.
+        unit: Seconds of a forward and backward pass over the training set, for the upper axes.
+        confidence: Of the interval, for the legend.
+        published: Points of others, drawn hollow beside the method alone.
+    """
+    figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True)
+    alone, trained = table["seconds"], table["seconds"] + table["training_seconds"]
+    for axes, seconds in zip(panels, (alone, trained), strict=True):
+        _draw(axes, table, seconds)
+        axes.set_xscale("log")
+        upper = axes.secondary_xaxis("top", functions=(lambda x: x / unit, lambda x: x * unit))
+        upper.set_xlabel("forward+backward passes over the training set")
+        axes.grid(axis="y", color=GREY, alpha=0.2, linewidth=0.6)
+    _draw_published(panels[0], published)
+    panels[0].set_xlabel("seconds: attribution alone" + (" (published: seconds on an A100)" if published else ""))
+    panels[1].set_xlabel("seconds: with the training of the checkpoints")
+    low = float(table["ci_low"].min())
+    panels[0].set_ylim(min(0.0, 1.1 * low), 1.0)
+    panels[0].set_ylabel(f"LDS (mean Spearman correlation\nover {table['subsets'].iloc[0]} subsets)")
+    handles, labels = panels[0].get_legend_handles_labels()
+    title = f"bars: {confidence:.0%} bootstrap interval"
+    figure.legend(handles, labels, loc="outside right upper", title=title, title_fontsize="small", fontsize="small")
+    return figure
+
+
+def _draw(axes: Axes, table: pd.DataFrame, seconds: pd.Series) -> None:
+    methods = list(table["method"].unique())
+    for method, style in zip(methods, line_styles(len(methods)), strict=True):
+        chosen = table["method"] == method
+        rows, cost = table[chosen], seconds[chosen]
+        name = method_name(method)
+        if cost.isna().any():
+            axes.axhline(float(rows["lds"].iloc[-1]), color=style["color"], linestyle=":", label=f"{name} (no cost)")
+            continue
+        errors = np.array([rows["lds"] - rows["ci_low"], rows["ci_high"] - rows["lds"]])
+        axes.errorbar(cost, rows["lds"], yerr=errors, capsize=2, markersize=4.5, linewidth=1.2, label=name, **style)
+    ceiling = table["ceiling"].iloc[0]
+    if pd.notna(ceiling):
+        retrains = table["retrains"].iloc[0]
+        axes.axhline(ceiling, color=GREY, linestyle="--", label=f"noise ceiling ({retrains} retrains)")
+
+
+def _draw_published(axes: Axes, published: Sequence[Published]) -> None:
+    methods = list(dict.fromkeys(point.method for point in published))
+    for method, style in zip(methods, line_styles(len(methods)), strict=True):
+        points = [point for point in published if point.method == method]
+        axes.plot(
+            [60 * point.minutes for point in points],
+            [point.lds for point in points],
+            color=style["color"],
+            marker=style["marker"],
+            markerfacecolor="none",
+            linestyle=":",
+            label=f"{method_name(method)}, published",
+        )

@@ -1,0 +1,91 @@
+"""Stage draw_paper: one figure of the paper's set, in every form, with its caption."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from trakflow.config.schema import Config
+from trakflow.config.variants import cheap_variants, sketch_variants, variants
+from trakflow.errors import ConfigError
+from trakflow.figures.captions import caption
+from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
+from trakflow.figures.lds_vs_compute import lds_vs_compute
+from trakflow.figures.paper import ablation, cheap_checkpoints, sketches_and_ridges
+from trakflow.figures.style import apply_style, save_paper_figure
+from trakflow.layout import Layout
+from trakflow.machine import machine
+from trakflow.stages.figures import drawn_gallery
+from trakflow.store import read_json
+
+Drawn = tuple[Figure, pd.DataFrame]
+
+
+def draw_paper(config: Config, layout: Layout) -> None:
+    """Draw the figure that `job.figure` names."""
+    name = config.job.figure
+    if name is None or name not in FIGURES:
+        raise ConfigError(f"job.figure={name} is none of {', '.join(FIGURES)}; name one of them.")
+    apply_style(config.figures)
+    figure, table = FIGURES[name](config, layout)
+    unit = read_json(layout.forward_backward)
+    facts = {
+        "experiment": Path(layout.root).name,
+        "machine": machine(),
+        "unit": unit["seconds"],
+        "passes": unit["passes"],
+        "repeats": config.runtime.repeats,
+    }
+    save_paper_figure(figure, table, layout, name, caption(name, config, facts))
+
+
+def _compute(config: Config, layout: Layout) -> Drawn:
+    table, unit = pd.read_csv(layout.compute), read_json(layout.forward_backward)["seconds"]
+    return lds_vs_compute(table, unit, config.evaluation.confidence, config.figures.published), table
+
+
+def _checkpoints(config: Config, layout: Layout) -> Drawn:
+    table = pd.read_csv(layout.lds)
+    return lds_vs_checkpoints(table, config.evaluation.confidence), table
+
+
+def _sketches(config: Config, layout: Layout) -> Drawn:
+    names = sketch_variants(config)
+    by_k, by_ridge = [], []
+    for (sketch, k), name in names.items():
+        variant = Layout(layout.variant(name))
+        last = pd.read_csv(variant.lds).iloc[[-1]].assign(sketch=sketch, k=k)
+        by_k.append(last)
+        if k == max(size for other, size in names if other == sketch):
+            by_ridge.append(pd.read_csv(variant.ridge_curve).assign(sketch=sketch, k=k))
+    first, second = pd.concat(by_k), pd.concat(by_ridge)
+    table = pd.concat([first.assign(against="k"), second.assign(against="ridge")])
+    return sketches_and_ridges(first, second, config.evaluation.subsets, config.evaluation.confidence), table
+
+
+def _ablation(config: Config, layout: Layout) -> Drawn:
+    table = pd.read_csv(layout.ablation)
+    return ablation(table, config.evaluation.subsets, config.evaluation.confidence), table
+
+
+def _cheap(config: Config, layout: Layout) -> Drawn:
+    found = []
+    texts = cheap_variants(config)
+    for variant in variants(config):
+        if variant.name in texts:
+            rows = pd.read_csv(Layout(layout.variant(variant.name)).lds)
+            passes = rows["checkpoints"].map(variant.training_passes)
+            found.append(rows.assign(checkpoints_of=texts[variant.name], training_passes=passes))
+    table = pd.concat(found)
+    return cheap_checkpoints(table, config.evaluation.subsets, config.evaluation.confidence), table
+
+
+FIGURES: dict[str, Callable[[Config, Layout], Drawn]] = {
+    "lds_vs_compute": _compute,
+    "lds_vs_checkpoints": _checkpoints,
+    "sketches": _sketches,
+    "ablation": _ablation,
+    "cheap_checkpoints": _cheap,
+    "gallery": drawn_gallery,
+}

@@ -1,0 +1,96 @@
+"""Stage variant: an experiment with some settings changed, whole in one job, for the paper's figures."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from trakflow.config.schema import Config
+from trakflow.evaluation.lds import lds_interval, predicted_outputs
+from trakflow.layout import Layout
+from trakflow.progress import progress
+from trakflow.scoring import score_blocks
+from trakflow.stages.attribute import choose_ridge, features_of, finalize, load_parts, score
+from trakflow.stages.checkpoints import train_checkpoint
+from trakflow.stages.evaluate import evaluation_data
+from trakflow.stages.featurize import featurize, featurize_targets
+from trakflow.store import atomic_path, read_json
+
+
+def variant(config: Config, layout: Layout) -> None:
+    """Write a variant's LDS for each number of its checkpoints, and for all of them at each ridge of the figure.
+
+    All in one job, and what lies between is removed: the features of all variants would fill a disk.
+    """
+    Path(layout.root).mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=layout.root) as folder:
+        inner = replace(layout, root=folder)
+        for checkpoint in progress(range(config.checkpoints.total), "checkpoints"):
+            _checkpoint(_with_job(config, checkpoint=checkpoint), inner)
+        table, curve = _evaluated(config, inner)
+    write_table(layout.lds, table)
+    write_table(layout.ridge_curve, curve)
+
+
+def _checkpoint(config: Config, layout: Layout) -> None:
+    if config.job.own_checkpoints:
+        train_checkpoint(config, layout)
+    for shard in range(config.shards):
+        featurize(_with_job(config, shard=shard), layout)
+    featurize_targets(config, layout)
+    finalize(config, layout)
+
+
+def _with_job(config: Config, **changes: int) -> Config:
+    return config.model_copy(update={"job": config.job.model_copy(update=changes)})
+
+
+def _evaluated(config: Config, layout: Layout) -> tuple[pd.DataFrame, pd.DataFrame]:
+    masks, outputs = evaluation_data(config, layout)
+    total = config.checkpoints.total
+    rows = []
+    for count in config.counts_evaluated:
+        part = _with_job(config, count=count)
+        choose_ridge(part, layout)
+        score(part, layout)
+        ridge, k = read_json(layout.ridge(count))["value"], features_of(config, layout, 0).k
+        scores = np.load(layout.score_array(count, total))
+        rows.append({"checkpoints": count, "ridge": ridge, "k": k} | lds_columns(config, scores, masks, outputs))
+    curve = [
+        {"ridge": value, **lds_columns(config, scores, masks, outputs)}
+        for value, scores in _scores_by_ridge(config, layout)
+    ]
+    return pd.DataFrame(rows), pd.DataFrame(curve, columns=["ridge", "lds", "ci_low", "ci_high"])
+
+
+def lds_columns(config: Config, scores: np.ndarray, masks: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
+    """Return the columns of a table that say the LDS of scores and its interval."""
+    settings = config.evaluation
+    found = lds_interval(
+        predicted_outputs(scores, masks), outputs.mean(axis=0), settings.bootstrap, settings.confidence, config.seed
+    )
+    return {"lds": found.value, "ci_low": found.low, "ci_high": found.high}
+
+
+def write_table(path: str, table: pd.DataFrame) -> None:
+    """Write a table whole or not at all."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+
+
+def _scores_by_ridge(config: Config, layout: Layout) -> Iterator[tuple[float, np.ndarray]]:
+    if config.paper is None or config.solver.ridge != "auto":
+        return
+    grid, total = config.paper.ridges, config.checkpoints.total
+    n, m, k = config.data.train_size, config.data.target_count, features_of(config, layout, 0).k
+    for value in np.geomspace(grid.low, grid.high, grid.points):
+        scores = np.empty((n, m), dtype=np.float32)
+        ridge = (float(value), "relative")
+        loaders = [partial(load_parts, config, layout, checkpoint, ridge) for checkpoint in range(total)]
+        for row, target, block in score_blocks(loaders, n, m, k, config.runtime.memory_mb * 2**20 // 8):
+            scores[row : row + len(block), target : target + block.shape[1]] = block
+        yield float(value), scores

@@ -1,0 +1,65 @@
+"""The variants of the paper's figures."""
+
+import pytest
+
+from trakflow.config.compose import compose_config
+from trakflow.config.variants import ablated_variants, cheap_variants, sketch_variants, variants
+from trakflow.errors import ConfigError
+
+BASE = ("paper=full", "training.epochs=12", "checkpoints.count=4", "paper.epochs=[3,6,12]")
+
+
+@pytest.fixture(scope="module")
+def config():
+    return compose_config("digits", BASE)
+
+
+def test_an_experiment_has_none_unless_it_asks_for_the_papers_figures():
+    assert variants(compose_config("digits")) == []
+
+
+def test_every_variant_is_a_configuration_of_its_own(config):
+    found = variants(config)
+    assert len({variant.name for variant in found}) == len(found)
+    named = {*sketch_variants(config).values(), *cheap_variants(config), *ablated_variants(config)}
+    assert {variant.name for variant in found} == named
+    for variant in found:
+        own = compose_config("digits", [*BASE, *variant.overrides])
+        assert own.checkpoints.total == variant.checkpoints
+        changed = (own.training, own.checkpoints) != (config.training, config.checkpoints)
+        assert changed == variant.own_checkpoints, variant.name
+
+
+def test_a_sketch_of_another_kind_keeps_no_setting_of_the_first(config):
+    chosen = {variant.name: variant for variant in variants(config)}
+    for (sketch, k), name in sketch_variants(config).items():
+        own = compose_config("digits", [*BASE, "sketch=sjlt", *chosen[name].overrides]).sketch
+        assert (own.name, own.k) == (sketch, k)
+
+
+def test_training_is_counted_in_passes_over_the_whole_training_set(config):
+    passes = {
+        variant.name: [variant.training_passes(count) for count in (1, 2, 3, 4)]
+        for variant in variants(config)
+        if variant.name in (*cheap_variants(config), "everything")
+    }
+    assert passes == {
+        "whole_runs": [6, 12, 18, 24],
+        "short_runs": [2, 4, 6, 8],
+        "epochs_of_one_run": [1.5, 3, 6, 7.5],
+        "epochs_of_all_runs": [1.5, 3, 6, 7.5],
+        "everything": [12, 24, 36, 48],
+    }
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("paper.epochs=[13]", r"paper\.epochs=\[13\] asks for more than training\.epochs=12"),
+        ("checkpoints.epochs=[2,2]", r"epochs=\[2, 2\] must ascend"),
+        ("checkpoints.epochs=[2,4]", r"several checkpoints\.epochs of a run were trained on the same"),
+    ],
+)
+def test_epochs_that_cannot_be_are_refused(override, message):
+    with pytest.raises(ConfigError, match=message):
+        compose_config("digits", [*BASE, override])

@@ -1,0 +1,57 @@
+"""The table of LDS against compute, from logs and a table written by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from trakflow.evaluation.costs import method_work, training_work
+from trakflow.stages.compute import compute
+from trakflow.store import write_json
+
+METHODS = ("methods=[trak,gas,empirical_influence,random]", "fitting.subsets=8", "fitting.counts=[4]")
+
+
+def took(piece, *seconds):
+    return "".join(f"took: {json.dumps({'piece': piece, 'seconds': value})}\n" for value in seconds)
+
+
+def test_seconds_of_a_row_are_those_of_its_jobs_and_their_unit_a_pass(experiment, tmp_path):
+    run = experiment(*METHODS)
+    config, layout = run.config, run.layout
+    rows = [
+        {"method": method, "checkpoints": count, "fitted_subsets": 0, "lds": 0.5, "ci_low": 0.4, "ci_high": 0.6}
+        | {"ceiling": 0.9, "subsets": 6, "retrains": 2}
+        for method in config.methods
+        for count in config.counts_of(method)
+    ]
+    write_json(layout.forward_backward, {"seconds": 0.5, "passes": 7})
+    (tmp_path / "results" / "evaluation").mkdir(exist_ok=True)
+    pd.DataFrame(rows).to_csv(layout.lds, index=False)
+    pieces = {}
+    for method in config.methods:
+        for count in config.counts_of(method):
+            for work in (*method_work(config, method, count), *training_work(config, method, count)):
+                pieces.setdefault(work.log, set()).add(work.piece)
+    for log, names in pieces.items():
+        path = tmp_path / "results" / "logs" / f"{log}.log"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(took(name, 1.0, 3.0, 2.0) for name in sorted(names)), encoding="utf8")
+    compute(config, layout)
+    table = pd.read_csv(layout.compute)
+    found = {
+        (row.method, count): row for row, count in zip(table.itertuples(), [1, 2, 3, 1, 2, 3, 4, 8, 1], strict=True)
+    }
+    # Two shards, target features and a kernel for each checkpoint; the ridge and the scores of all are two jobs.
+    assert [found["trak", count].seconds for count in (1, 2, 3)] == [2 * (4 + 1), 2 * (8 + 1), 2 * (12 + 2)]
+    assert [found["gas", count].seconds for count in (1, 2, 3)] == [2 * 2, 2 * 3, 2 * 4]
+    assert [found["gas", count].training_seconds for count in (1, 2, 3)] == [2, 4, 6]
+    # A batch of four models and their outputs for every four subsets.
+    assert [found["empirical_influence", count].seconds for count in (4, 8)] == [2 * 3, 2 * 5]
+    assert np.isnan(found["random", 1].seconds)
+    assert found["trak", 1].seconds_low == 5
+    assert found["trak", 1].seconds_high == 15
+    assert found["trak", 1].forward_backward_equivalents == 20
+    assert found["trak", 1].equivalents_with_training == pytest.approx(24)
+    assert found["trak", 1].repeats == 3

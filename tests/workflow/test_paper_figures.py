@@ -1,0 +1,94 @@
+"""The paper's figures: what they ask for, and a whole run of them on digits (make test-figures)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from run_snakemake import overrides, planned, snakemake
+
+from trakflow.config.compose import compose_config
+from trakflow.config.variants import variants
+
+FIGURES = ("lds_vs_compute", "lds_vs_checkpoints", "sketches", "ablation", "cheap_checkpoints", "gallery")
+FORMS = ("svg", "png", "pdf", "csv", "txt")
+COLUMNS = ["method", "checkpoints", "seconds", "forward_backward_equivalents", "lds", "ci_low", "ci_high"]
+PAPER = ("--cores", "2", "paper_figures")
+
+
+def test_an_experiment_without_such_figures_says_how_to_have_them(tmp_path: Path) -> None:
+    done = snakemake(tmp_path, [], [*PAPER, "--dry-run"], check=False)
+    assert done.returncode != 0
+    assert "snakemake --cores all paper_figures --config experiment=digits 'overrides=[\"paper=full\"]'" in (
+        done.stdout + done.stderr
+    )
+
+
+def test_they_ask_for_every_method_and_every_variant(tmp_path: Path) -> None:
+    plan = planned(tmp_path, ["paper=quick"], PAPER)
+    config = compose_config("digits", ["paper=quick"])
+    assert plan["variant"] == len(variants(config))
+    assert plan["draw_paper"] == len(FIGURES)
+    assert plan["forward_backward"] == plan["compute"] == plan["ablate"] == plan["evaluate"] == 1
+    reading = [name for name, method in config.method.items() if method.reads == "checkpoint"]
+    assert plan["attribute_checkpoint"] == 5 * len(reading)
+    assert {f"attribute_{name}" for name in config.method} <= set(plan)
+
+
+def test_the_default_target_asks_for_none_of_it(tmp_path: Path) -> None:
+    plan = planned(tmp_path, ["paper=quick"])
+    assert not {"variant", "draw_paper", "forward_backward", "compute", "ablate"} & set(plan)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("figures")
+    snakemake(folder, overrides({"paper": "quick"}), PAPER)
+    return folder / "results" / "digits"
+
+
+@pytest.mark.figures
+def test_every_figure_is_there_in_every_form(drawn: Path) -> None:
+    for name in FIGURES:
+        for form in FORMS:
+            assert (drawn / "paper" / f"{name}.{form}").stat().st_size > 0, (name, form)
+        with Image.open(drawn / "paper" / f"{name}.png") as image:
+            assert np.asarray(image.convert("L")).std() > 1
+        text = (drawn / "paper" / f"{name}.txt").read_text(encoding="utf8")
+        for fact in ("digits: 1,437", "300 targets", "k = 512", "5 checkpoints", "50 subsets", "2 retrains", "seed 0"):
+            assert fact in text, (name, fact)
+        assert "cores" in text
+
+
+@pytest.mark.figures
+def test_every_method_has_its_lds_and_what_it_cost(drawn: Path) -> None:
+    table = pd.read_csv(drawn / "paper" / "lds_vs_compute.csv")
+    assert set(COLUMNS) <= set(table.columns)
+    config = compose_config("digits", ["paper=quick"])
+    assert list(dict.fromkeys(table["method"])) == config.methods
+    known = table[table["method"] != "random"]
+    assert (known["seconds"] > 0).all()
+    assert (known["seconds_low"] <= known["seconds"]).all()
+    assert (known["seconds"] <= known["seconds_high"]).all()
+    assert table[table["method"] == "random"]["seconds"].isna().all()
+    for _, rows in known.groupby("method"):
+        assert (rows["seconds"].diff().dropna() > 0).all()
+    unit = json.loads((drawn / "evaluation" / "forward_backward.json").read_text(encoding="utf8"))["seconds"]
+    np.testing.assert_allclose(known["forward_backward_equivalents"], known["seconds"] / unit)
+    assert (known[known["checkpoints"] > 0]["training_seconds"] > 0).all()
+    assert set(known[known["checkpoints"] > 0]["repeats"]) == {3}
+
+
+@pytest.mark.figures
+def test_the_method_itself_is_the_same_in_every_table(drawn: Path) -> None:
+    lds = pd.read_csv(drawn / "evaluation" / "lds.csv").set_index(["method", "checkpoints"])["lds"]
+    ablated = pd.read_csv(drawn / "paper" / "ablation.csv").set_index("variant")["lds"]
+    assert ablated["TRAK"] == pytest.approx(lds["trak", 5], abs=1e-3)
+    sketches = pd.read_csv(drawn / "paper" / "sketches.csv")
+    by_k = sketches[(sketches["against"] == "k") & (sketches["sketch"] == "tensor_sketch") & (sketches["k"] == 512)]
+    assert float(by_k["lds"].iloc[0]) == pytest.approx(lds["trak", 5], abs=1e-6)
+    # What the paper says of its own ablation, on data where it is far from the noise.
+    assert ablated["TRAK"] > ablated["without the kernel"]
+    assert ablated["TRAK"] > lds["random", 0] + 0.2
