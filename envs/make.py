@@ -1,7 +1,7 @@
 """Write the environments from pyproject.toml and constraints.txt: `make envs`.
 
-For each device, `<device>.txt` pins every package that the base install and the extra `text` need; both container
-definitions install it. `<device>.yaml` is the same as a conda environment. What the packages need in turn is read from
+For each device, `<device>.txt` pins every package that the base install and EXTRAS need; both container definitions
+install it. `<device>.yaml` is the same as a conda environment. What the packages need in turn is read from
 those that are installed here.
 """
 
@@ -16,8 +16,8 @@ from packaging.utils import canonicalize_name
 
 ENVS = Path(__file__).resolve().parent
 PYTHON = "3.11"
-# Every experiment runs in every environment.
-EXTRAS = ("text",)
+# Every experiment runs in every environment, and where there is no shared file system.
+EXTRAS = ("text", "storage")
 # What only the CUDA build of torch needs. Triton compiles a launcher with gcc for each kernel.
 CUDA = re.compile(r"cuda-|nvidia-|triton$")
 SYSTEM = {"cpu": [], "gpu": ["gcc"]}

@@ -42,7 +42,10 @@ def test_conda_and_pip_install_the_same_versions_of_every_dependency(device: str
     _, conda = of_conda(device)
     constraints = of_file("constraints.txt")
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf8"))["project"]
-    declared = [*project["dependencies"], *project["optional-dependencies"]["text"]]
+    declared = [
+        *project["dependencies"],
+        *(name for extra in ("text", "storage") for name in project["optional-dependencies"][extra]),
+    ]
     wanted = {normal(re.match(r"[\w.-]+", dependency)[0]) for dependency in declared}
     assert wanted <= set(conda)
     assert conda == {name: constraints[name] for name in conda}
