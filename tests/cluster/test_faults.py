@@ -1,6 +1,8 @@
 """Faults of a cluster: what was cancelled or killed is done again, and nothing else, and the scores are the same."""
 
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,6 +89,23 @@ def test_a_job_whose_processes_are_killed_is_submitted_again(
     run.succeed()
     killed, again = run.jobs("featurize")
     assert (killed["JobState"], again["JobState"]) == ("FAILED", "COMPLETED")
+    check_completed(unfinished, finished, before)
+
+
+def test_after_snakemake_is_killed_the_same_command_completes_beside_the_job_that_it_left(
+    cluster: LoopbackCluster, finished: Path, unfinished: Path
+) -> None:
+    before = times(unfinished)
+    run = Submitted(cluster, unfinished, overrides(TINY), [SCORES])
+    running(run, unfinished, featurizes)
+    os.killpg(run.process.pid, signal.SIGKILL)
+    run.process.wait(60)
+    locked = Submitted(cluster, unfinished, overrides(TINY), [SCORES])
+    assert locked.finish() != 0
+    assert "--unlock" in locked.text()
+    snakemake(unfinished, overrides(TINY), ["--unlock"])
+    # The first featurize job is Slurm's, and goes on: whole files are renamed into place, so either may be the last.
+    Submitted(cluster, unfinished, overrides(TINY), [SCORES]).succeed()
     check_completed(unfinished, finished, before)
 
 

@@ -44,6 +44,7 @@ def paper_inputs(name):
         "sketches": tables_of(sketch_variants(settings).values()),
         "ablation": [layout.ablation],
         "cheap_checkpoints": tables_of(cheap_variants(settings)),
+        "removal": [layout.removal],
         "gallery": [layout.score_topk, layout.train, layout.targets],
     }
     return [*tables[name], layout.forward_backward]
@@ -83,6 +84,7 @@ PAPER_FIGURES = [
     "cheap_checkpoints",
     "gallery",
 ]
+PAPER_FIGURES += ["removal"] * bool(settings.removal.counts)
 
 
 rule paper_figures:

@@ -112,7 +112,7 @@ def _variant(
     return Variant(
         name=name,
         # A variant has no variants, and fewer epochs than these ask for may be what is varied.
-        overrides=(*overrides, "paper.epochs=[]"),
+        overrides=(*overrides, "++paper.epochs=[]"),
         checkpoints=checkpoints or config.checkpoints.total,
         own_checkpoints=epochs is not None,
         epochs=epochs or (config.training.epochs,),

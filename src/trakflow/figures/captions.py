@@ -19,6 +19,8 @@ SHOWS = {
     "the method; rows with other features or checkpoints have their own. Dashed: the method itself.",
     "cheap_checkpoints": "LDS against what training the checkpoints takes, for checkpoints from whole runs, from "
     "shorter ones, and from several epochs of each; the relative ridge is 1 everywhere.",
+    "removal": "How often a target's prediction flips (left), and how far its output moves (right), when models are "
+    "trained again without the training examples that a method ranks highest for it.",
     "gallery": "Targets with the training examples that raise (left) and lower (right) their output most, by TRAK.",
 }
 

@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from trakflow.figures.style import GREY, MARKERS
+from trakflow.figures.style import GREY, MARKERS, method_name
 from trakflow.layout import TRAK
 
 
@@ -47,4 +47,4 @@ def lds_vs_checkpoints(table: pd.DataFrame, confidence: float) -> Figure:
 def _label(rows: pd.DataFrame, confidence: float) -> str:
     if rows["method"].iloc[0] == TRAK:
         return f"TRAK, {rows['sketch'].iloc[0]} k={rows['k'].iloc[0]:.0f}\n({confidence:.0%} bootstrap interval)"
-    return str(rows["method"].iloc[0]).replace("_", " ")
+    return method_name(rows["method"].iloc[0])

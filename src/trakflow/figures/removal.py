@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from trakflow.figures.style import GREY, MARKERS
-from trakflow.layout import RANDOM, TRAK
+from trakflow.figures.style import GREY, MARKERS, method_name
+from trakflow.layout import RANDOM
 
 # Of the distance between two numbers of removed examples: over it the methods' intervals are spread.
 SPREAD = 0.3
@@ -35,7 +35,7 @@ def removal(table: pd.DataFrame, confidence: float) -> Figure:
             style = {"color": GREY, "linestyle": "--"} if method == RANDOM else {}
             axes.errorbar(
                 positions, rows[value], yerr=errors, marker=marker, markersize=4, capsize=2, elinewidth=0.8,
-                label="TRAK" if method == TRAK else method.replace("_", " "), **style,
+                label=method_name(method), **style,
             )  # fmt: skip
         axes.set_xticks(range(len(counts)), [str(count) for count in counts])
     first = table.iloc[0]

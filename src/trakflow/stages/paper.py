@@ -13,6 +13,7 @@ from trakflow.figures.captions import caption
 from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
 from trakflow.figures.lds_vs_compute import lds_vs_compute
 from trakflow.figures.paper import ablation, cheap_checkpoints, sketches_and_ridges
+from trakflow.figures.removal import removal
 from trakflow.figures.style import apply_style, save_paper_figure
 from trakflow.layout import Layout
 from trakflow.machine import machine
@@ -81,6 +82,11 @@ def _cheap(config: Config, layout: Layout) -> Drawn:
     return cheap_checkpoints(table, config.evaluation.subsets, config.evaluation.confidence), table
 
 
+def _removal(config: Config, layout: Layout) -> Drawn:
+    table = pd.read_csv(layout.removal)
+    return removal(table, config.evaluation.confidence), table
+
+
 FIGURES: dict[str, Callable[[Config, Layout], Drawn]] = {
     "lds_vs_compute": _compute,
     "lds_vs_checkpoints": _checkpoints,
@@ -88,4 +94,5 @@ FIGURES: dict[str, Callable[[Config, Layout], Drawn]] = {
     "ablation": _ablation,
     "cheap_checkpoints": _cheap,
     "gallery": drawn_gallery,
+    "removal": _removal,
 }

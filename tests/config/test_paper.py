@@ -1,0 +1,37 @@
+"""The settings of the paper's figures, one for each setting of the paper and one for tests."""
+
+import pytest
+
+from trakflow.config.compose import compose_config
+from trakflow.config.variants import variants
+
+SETTINGS = {
+    "digits": "quick",
+    "fashion_mnist": "full",
+    "cifar2": "cifar2",
+    "rotten_tomatoes": "rotten_tomatoes",
+    "cifar10": "cifar10",
+    "qnli": "qnli",
+    "imagenet": "imagenet",
+}
+
+
+@pytest.mark.parametrize(("experiment", "paper"), SETTINGS.items())
+def test_a_setting_compares_every_method_that_there_is_and_its_variants(experiment, paper):
+    config = compose_config(experiment, [f"paper={paper}"])
+    compared = (
+        "trak tracin gas representation_similarity influence_function influence_arnoldi ekfac traker dattri "
+        "empirical_influence datamodel random"
+    )
+    assert config.methods == compared.split()
+    assert config.runtime.repeats == 3
+    assert len(variants(config)) > 5
+    for variant in variants(config)[:1]:
+        compose_config(experiment, [f"paper={paper}", *variant.overrides])
+
+
+def test_published_points_stand_beside_the_settings_of_the_papers_size():
+    for experiment, paper in SETTINGS.items():
+        config = compose_config(experiment, [f"paper={paper}"])
+        assert bool(config.figures.published) == (experiment in ("cifar10", "qnli", "imagenet"))
+        assert {point.method for point in config.figures.published} <= set(config.methods)
