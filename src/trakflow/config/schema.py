@@ -318,12 +318,15 @@ class Paper(Section):
         ridges: Ridges of the figure of LDS against the ridge.
         epochs: Of one run, whose weights are attributed by in the figure of cheap checkpoints.
         peer_counts: Numbers of checkpoints of `traker` and `dattri`, which are slow; null for the experiment's.
+        peer_k: Their number of features, which without a ridge must be smaller than that of examples; null for the
+            experiment's.
     """
 
     sketches: dict[str, Annotated[list[PositiveInt], Field(min_length=1)]] = {}
     ridges: RidgeGrid = RidgeGrid(points=13)
     epochs: list[PositiveInt] = []
     peer_counts: list[PositiveInt] | None = None
+    peer_k: PositiveInt | None = None
 
 
 class Runtime(Section):
