@@ -148,6 +148,14 @@ def test_a_text_model_is_attributed_by_its_linear_layers(own):
     assert EKFAC().scores(trained_on(model.float(), TextClassification(), batch, batch)).diagonal().gt(0).all()
 
 
+def test_padding_is_no_part_of_the_factors():
+    batches = [padded(sentences(), length=length) for length in (9, 12)]
+    model = BertClassifier(bert(), 2, freeze_embeddings=True)
+    method = EKFAC(damping=1e-6, empirical_fisher=True)
+    short, long = (method.scores(trained_on(model, TextClassification(), batch, batch)) for batch in batches)
+    torch.testing.assert_close(short, long, rtol=1e-2, atol=1e-3 * short.abs().max().item())
+
+
 def test_a_layer_that_is_called_in_every_iteration_counts_every_time():
     torch.manual_seed(0)
     trained = trained_on(RefiningMLP(4, 5, 3, 3), IterativeClassification(2.0), examples(6, 1), examples(3, 2))

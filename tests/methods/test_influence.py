@@ -12,10 +12,12 @@ from trakflow.errors import ConfigError, NumericalError
 from trakflow.methods.base import Trained
 from trakflow.methods.conjugate_gradient import conjugate_gradient
 from trakflow.methods.gauss_newton import GaussNewton
+from trakflow.methods.gradients import one_example
 from trakflow.methods.influence_arnoldi import InfluenceArnoldi
 from trakflow.methods.influence_function import InfluenceFunction
 from trakflow.methods.lanczos import largest_eigenpairs
 from trakflow.models.bert import BertClassifier
+from trakflow.sketches.memory import activation_bytes
 from trakflow.tasks.classification import Classification
 from trakflow.tasks.iterative import IterativeClassification
 from trakflow.tasks.language_modeling import LogProbability
@@ -209,6 +211,12 @@ def test_batches_change_nothing(trained, method):
 def test_what_does_not_fit_the_memory_is_refused(trained, method):
     with pytest.raises(ConfigError, match=r"27 parameters takes? 0 MiB.*raise runtime\.memory_mb"):
         method.scores(replace(trained, memory_bytes=1000))
+
+
+def test_memory_is_measured_of_one_example_and_not_of_the_array_that_it_lies_in(trained):
+    alone = replace(trained, train={name: value[:1].clone() for name, value in trained.train.items()})
+    sizes = [activation_bytes(each.model, each.task, one_example(each)) for each in (trained, alone)]
+    assert sizes[0] == sizes[1]
 
 
 class Contrast(Classification):

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from trakflow.errors import ConfigError
 from trakflow.extras import import_extra
 from trakflow.methods.base import CheckpointMethod, Trained
+from trakflow.methods.gradients import one_example
 from trakflow.methods.kronfluence_modules import Covered, covered_modules
 from trakflow.methods.losses import require_loss_by_example, sampled_loss
 from trakflow.seeds import derive_seed
@@ -155,8 +156,7 @@ def _task(trained: Trained, covered: Covered) -> Any:
 
 def _batch_sizes(trained: Trained, covered: Covered) -> tuple[int, int]:
     """Training examples at a time, whose gradients by one layer are held, and targets, whose gradients by all are."""
-    example = {name: array[:1] for name, array in trained.train.items()}
-    activations = 2 * activation_bytes(trained.model, trained.task, example)
+    activations = 2 * activation_bytes(trained.model, trained.task, one_example(trained))
     budget = trained.memory_bytes // 4
     rows = max(1, min(LARGEST_BATCH, trained.batch_size, budget // (activations + 8 * covered.entries)))
     return rows, max(1, budget // (activations + 12 * covered.entries))

@@ -27,6 +27,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trakflow.errors import ConfigError, NumericalError
 from trakflow.methods.base import Trained
+from trakflow.methods.gradients import one_example
 from trakflow.methods.losses import require_loss_by_example
 from trakflow.seeds import generator
 from trakflow.sketches.memory import activation_bytes
@@ -71,7 +72,7 @@ class GaussNewton:
         count = len(next(iter(trained.train.values())))
         seen = np.arange(count) if trained.mask is None else np.flatnonzero(trained.mask)
         self._seen = torch.from_numpy(seen).to(trained.device)
-        self._bytes = COPIES * activation_bytes(trained.model, trained.task, self._example())
+        self._bytes = COPIES * activation_bytes(trained.model, trained.task, one_example(trained))
 
     def __call__(self, vectors: Float[Tensor, "rows p"]) -> Float[Tensor, "rows p"]:
         """Return G v of each row v.
@@ -150,10 +151,7 @@ class GaussNewton:
         if self._of_loss:
             require_loss_by_example(self._trained, "set curvature: output, which takes d2loss/df2 of the task")
         else:
-            self._weights(self._example())
-
-    def _example(self) -> dict[str, Tensor]:
-        return {name: array[:1] for name, array in self._trained.train.items()}
+            self._weights(one_example(self._trained))
 
 
 def _dtype(model: nn.Module) -> torch.dtype:

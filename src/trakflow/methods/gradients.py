@@ -32,6 +32,11 @@ def sketch_settings(sketch: dict[str, Any] | None) -> SketchSettings:
         raise ConfigError(f"A method's `sketch` is no sketch: {' '.join(str(error).split())}") from error
 
 
+def one_example(trained: Trained) -> dict[str, Tensor]:
+    """Return the first training example alone: a view would count, where memory is measured, as all of them."""
+    return {name: array[:1].clone() for name, array in trained.train.items()}
+
+
 def gradients(trained: Trained, settings: SketchSettings) -> Iterator[tuple[int, SketchedBatch]]:
     """Yield the gradients of f of the training examples, batch by batch, with the position of the first one."""
     sketch = _sketch(trained, settings)
@@ -60,5 +65,6 @@ def _sketch(trained: Trained, settings: SketchSettings) -> Sketch:
 
 
 def _batch_size(trained: Trained, sketch: Sketch) -> int:
-    example = {name: array[:1] for name, array in trained.train.items()}
-    return min(trained.batch_size, examples_at_once(sketch.bytes_per_example(example), trained.memory_bytes // 2))
+    return min(
+        trained.batch_size, examples_at_once(sketch.bytes_per_example(one_example(trained)), trained.memory_bytes // 2)
+    )

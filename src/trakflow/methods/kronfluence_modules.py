@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from trakflow.errors import ConfigError
 from trakflow.methods.base import Trained
+from trakflow.methods.gradients import one_example
 from trakflow.sketches.parameters import differentiated_parameters
 from trakflow.tasks.running import floating_type, run_model
 
@@ -81,8 +82,7 @@ def _calls(trained: Trained) -> Counter[str]:
     ]
     try:
         with torch.no_grad():
-            example = {name: array[:1] for name, array in trained.train.items()}
-            run_model(trained.task, trained.model, example, floating_type(trained.model))
+            run_model(trained.task, trained.model, one_example(trained), floating_type(trained.model))
     finally:
         for handle in handles:
             handle.remove()
