@@ -80,6 +80,12 @@ def test_every_method_that_reads_anything_says_that_it_may_have_counts_of_its_ow
     assert {tuple(compose_config("digits", chosen).counts_of(name)) for name in reading} == {(1,)}
 
 
+def test_with_a_ridge_of_its_own_a_library_may_have_as_many_features_as_it_likes():
+    for name, ridge in (("traker", "lambda_reg"), ("dattri", "regularization")):
+        chosen = [f"methods=[trak,{name}]", "sketch.k=2000", f"method.{name}.make.{ridge}=0.1"]
+        assert compose_config("digits", chosen).method[name].make["k"] == 2000
+
+
 def test_the_groups_that_the_tests_above_run_over_are_there():
     assert {"digits", "fashion_mnist"} <= set(EXPERIMENTS)
     assert {"sketch=identity", "solver=paper", "evaluation=none", "data=fashion_mnist"} <= set(OPTIONS)
@@ -210,6 +216,15 @@ REFUSED = {
         ["methods=[trak,datamodel]", "method.datamodel.counts=[501]"],
         r"method\.datamodel\.counts=\[501\], but fitting\.subsets is 500",
     ),
+    "no inverse of traker's": (
+        ["methods=[trak,traker]", "sketch.k=1437"],
+        r"method\.traker\.make\.k=1437 must be smaller than data\.train_size=1437.*make\.lambda_reg",
+    ),
+    "no inverse of dattri's": (
+        ["methods=[trak,dattri]", "method.dattri.make.k=2000"],
+        r"method\.dattri\.make\.k=2000 must be smaller.*make\.regularization",
+    ),
+    "no k for traker": (["methods=[trak,traker]", "sketch=identity"], r"method\.traker\.make\.k is null"),
     "counts of a method that reads nothing": (
         ["methods=[trak,random]", "+method.random.counts=[1]"],
         "reads neither checkpoints nor retrained models; set it to null",

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from trakflow.config.gram_matrices import check_inverse
 from trakflow.layout import RANDOM, TRAK
 
 
@@ -449,6 +450,7 @@ class Config(Section):
             )
             if method.counts is not None and method.counts[-1] > total:
                 raise ValueError(f"method.{name}.counts={method.counts}, but {setting} is {total}")
+            check_inverse(name, method.make, self.data.train_size)
 
     def _subsets_exist(self) -> None:
         size = self.data.train_size
