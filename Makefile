@@ -17,7 +17,7 @@ define paper_figures
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-report cluster-test test-slow test-figures figures envs docs benchmark benchmark-parity benchmark-quality scale lint format clean
+.PHONY: help run test test-report cluster-test storage-test test-slow test-figures figures envs docs benchmark benchmark-parity benchmark-quality scale lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ test-report: $(DEV) ## Open the report in headless Chromium (needs chromium and 
 cluster-test: $(DEV) ## Start a Slurm cluster on this machine alone, run the workflow on it, and break it (root only to install Slurm)
 	tests/cluster/install.sh
 	$(BIN)/python -m pytest -m cluster
+
+storage-test: $(DEV) ## Start an S3 server on this machine alone, and run the workflow with its results there
+	$(BIN)/python -m pytest -m storage
 
 test-slow: $(DEV) ## The longer checks: full-size LDS of digits and Fashion-MNIST
 	$(BIN)/python -m pytest -m slow

@@ -39,11 +39,14 @@ else:
 
     rule import_features:
         input:
-            lambda wildcards: sorted(
-                Path(settings.features_from).glob(
-                    f"features/{wildcards.checkpoint}/[0-9]*.safetensors"
+            lambda wildcards: [
+                brought(path)
+                for path in sorted(
+                    Path(settings.features_from).glob(
+                        f"features/{wildcards.checkpoint}/[0-9]*.safetensors"
+                    )
                 )
-            ),
+            ],
             data=rules.prepare_train.output,
             weights=layout.checkpoint("{checkpoint}"),
         output:

@@ -40,13 +40,23 @@ except TrakflowError as error:
 include: "environments.smk"
 
 
+def local_path(path):
+    """Where a file or folder lies on the machine that a job runs on: elsewhere, if results are kept in remote storage."""
+    return str(workflow.modifier.path_modifier.modify(path))
+
+
+def brought(path):
+    """A file of the user's own: read where it lies, even if results are kept in remote storage."""
+    return local(str(path))
+
+
 HYDRA = shlex.join(
     [
         *search_path_override(choice.config_dirs),
         f"experiment={choice.experiment}",
         *choice.overrides,
         *method_overrides(settings.methods),
-        f"job.results={layout.root}",
+        f"job.results={local_path(layout.root)}",
     ]
 )
 
@@ -208,8 +218,8 @@ def evaluation_inputs():
     if RETRAINED:
         return retrained_models("evaluation", SUBSETS["evaluation"])
     return {
-        "masks": settings.evaluation.masks,
-        "outputs": settings.evaluation.outputs,
+        "masks": brought(settings.evaluation.masks),
+        "outputs": brought(settings.evaluation.outputs),
     }
 
 

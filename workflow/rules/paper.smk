@@ -16,8 +16,8 @@ def variant_command(wildcards):
     return shlex.join(
         [
             *variant.overrides,
-            f"job.results={layout.variant(variant.name)}",
-            f"job.variant_of={layout.root}",
+            f"job.results={local_path(layout.variant(variant.name))}",
+            f"job.variant_of={local_path(layout.root)}",
             f"job.own_checkpoints={str(variant.own_checkpoints).lower()}",
         ]
     )

@@ -35,7 +35,9 @@ else:
 
     rule import_checkpoint:
         input:
-            lambda wildcards: settings.checkpoints.files[int(wildcards.checkpoint)],
+            lambda wildcards: brought(
+                settings.checkpoints.files[int(wildcards.checkpoint)]
+            ),
         output:
             layout.checkpoint("{checkpoint}"),
         log:
@@ -62,7 +64,7 @@ else:
 
     rule import_mask:
         input:
-            [settings.checkpoints.masks] if settings.checkpoints.masks else [],
+            brought(settings.checkpoints.masks) if settings.checkpoints.masks else [],
         output:
             layout.checkpoint_mask("{checkpoint}"),
         log:
