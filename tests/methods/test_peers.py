@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from peer_formulas import RIDGES, formula
 from small_classifier import checkpoint, examples, gradients
 from tiny_bert import padded, sentence_classifier, sentences
 from trakflow.errors import ConfigError, SketchError
@@ -27,7 +28,7 @@ pytest.importorskip("trak")
 pytest.importorskip("dattri")
 
 N, M, K, TASK = 30, 4, 8, Classification()
-METHODS = {"traker": (Traker, "lambda_reg"), "dattri": (Dattri, "regularization")}
+METHODS = {"traker": Traker, "dattri": Dattri}
 
 
 @pytest.fixture
@@ -36,45 +37,23 @@ def trained():
     return [checkpoint(number, train, targets, seed=number + 5) for number in range(2)]
 
 
-def matrix(name, one, entries, k=K):
-    """The matrix by which a library projects the gradients of a checkpoint (entries x k)."""
-    if name == "traker":
-        from trak.projectors import BasicProjector, ProjectionType
-
-        projector = BasicProjector(entries, k, library_seed(one, name), ProjectionType.normal, "cpu")
-        return projector.project(torch.eye(entries), model_id=one.number).double().numpy()
-    from dattri.func.projection import random_project
-
-    project = random_project(torch.eye(entries), entries, k, 32, library_seed(one, name), "normal")
-    return project(torch.eye(entries), ensemble_id=one.number).double().numpy()
-
-
 def loss_gradients(one):
     raw = one.task.forward(one.model, one.train)
     return one.task.loss_gradient(raw, one.train).detach().double().numpy()
 
 
-def formula(name, trained, ridge, k=K):
-    """Mean of Phi (Phi^T Phi + ridge)^-1 phi(z), times the mean of Q; traker divides inverses by their mean entry."""
-    total = 0
-    for one in trained:
-        train, targets = (gradients(one, arrays, one.task) for arrays in (one.train, one.targets))
-        project = matrix(name, one, train.shape[1], k) / np.sqrt(train.shape[1])
-        features = train @ project
-        inverse = np.linalg.inv(features.T @ features + ridge * np.eye(k))
-        if name == "traker":
-            inverse /= np.abs(inverse).mean()
-        total = total + features @ inverse @ (targets @ project).T
-    return total * np.mean([loss_gradients(one) for one in trained], axis=0)[:, None] / len(trained)
+def part(one):
+    """Gradients of a checkpoint, and Q."""
+    return *(gradients(one, arrays, one.task) for arrays in (one.train, one.targets)), loss_gradients(one)
 
 
 @pytest.mark.parametrize("ridge", [0.0, 0.3])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize("name", METHODS)
 def test_scores_are_the_papers_formula(name, count, ridge, trained):
-    method, setting = METHODS[name]
+    method, setting = METHODS[name], RIDGES[name]
     found = np.asarray(method(k=K, **{setting: ridge}).scores(trained[:count]))
-    expected = formula(name, trained[:count], ridge)
+    expected = formula(name, [part(one) for one in trained[:count]], K, ridge)
     np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3 * np.abs(expected).max())
 
 
@@ -82,12 +61,12 @@ def test_scores_are_the_papers_formula(name, count, ridge, trained):
 def test_a_positive_score_raises_the_output(name, trained):
     # Every training example as a target: its own gradient helps it.
     own = [replace(one, targets=one.train) for one in trained[:1]]
-    assert (np.diag(np.asarray(METHODS[name][0](k=K).scores(own))) > 0).all()
+    assert (np.diag(np.asarray(METHODS[name](k=K).scores(own))) > 0).all()
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_batches_are_as_large_as_the_memory_allows_and_change_nothing(name, trained):
-    method = METHODS[name][0]
+    method = METHODS[name]
     expected = np.asarray(method(k=K).scores(trained))
     for found in (
         method(k=K, batch_size=7).scores(trained),
@@ -143,15 +122,8 @@ def test_sentences_are_attributed_as_by_explicit_gradients(name):
         parameters = [dict(model.named_parameters())[key] for key in names]
         rows.append(torch.cat([part.flatten() for part in torch.autograd.grad(value, parameters)]))
     train = torch.stack(rows).double().numpy()
-    # traker divides by the number of parameters that are chosen, as dattri does by that of those that need a gradient.
-    project = matrix(name, one, train.shape[1], 4) / np.sqrt(train.shape[1])
-    features = train @ project
-    inverse = np.linalg.inv(features.T @ features + 0.1 * np.eye(4))
-    if name == "traker":
-        inverse /= np.abs(inverse).mean()
-    expected = loss_gradients(one)[:, None] * (features @ inverse @ features[:3].T)
-    method, setting = METHODS[name]
-    found = method(k=4, parameters=["classifier.*"], **{setting: 0.1}).scores([one])
+    expected = formula(name, [(train, train[:3], loss_gradients(one))], 4, 0.1)
+    found = METHODS[name](k=4, parameters=["classifier.*"], **{RIDGES[name]: 0.1}).scores([one])
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
@@ -160,23 +132,16 @@ def test_any_task_brings_its_own_q(name, trained):
     train, targets = ({**arrays, "values": arrays["inputs"][:, 0]} for arrays in (examples(N, 1), examples(M, 2)))
     torch.manual_seed(0)
     one = replace(trained[0], model=nn.Linear(6, 1), task=Regression(), train=train, targets=targets)
-    method, setting = METHODS[name]
-    found = np.asarray(method(k=3, **{setting: 0.1}).scores([one]))
+    found = np.asarray(METHODS[name](k=3, **{RIDGES[name]: 0.1}).scores([one]))
     # f is linear: its gradient is the input and 1.
-    features, chosen = (
-        np.pad(arrays["inputs"].double().numpy(), ((0, 0), (0, 1)), constant_values=1) @ matrix(name, one, 7, 3)
-        for arrays in (train, targets)
-    )
-    inverse = np.linalg.inv(features.T @ features / 7 + 0.1 * np.eye(3))
-    if name == "traker":
-        inverse /= np.abs(inverse).mean()
-    expected = loss_gradients(one)[:, None] * (features @ inverse @ chosen.T) / 7
+    slopes = [np.pad(arrays["inputs"].double(), ((0, 0), (0, 1)), constant_values=1) for arrays in (train, targets)]
+    expected = formula(name, [(*slopes, loss_gradients(one))], 3, 0.1)
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_without_a_ridge_too_many_features_are_refused(name, trained):
-    method, setting = METHODS[name]
+    method, setting = METHODS[name], RIDGES[name]
     with pytest.raises(ConfigError, match=rf"{name} with k=30 and no ridge needs k to be smaller.*\(30\)"):
         method(k=N).scores(trained)
     assert np.isfinite(np.asarray(method(k=N, **{setting: 1.0}).scores(trained))).all()
@@ -184,7 +149,7 @@ def test_without_a_ridge_too_many_features_are_refused(name, trained):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_impossible_settings_are_refused(name):
-    method, setting = METHODS[name]
+    method, setting = METHODS[name], RIDGES[name]
     for wrong in ({"k": None}, {"k": 0}, {"k": 4, setting: -1.0}, {"k": 4, "batch_size": 0}):
         with pytest.raises(ConfigError, match=rf"method\.{name}\.make needs k >= 1"):
             method(**wrong)
@@ -212,7 +177,7 @@ def test_a_missing_package_names_the_extra(name, trained, monkeypatch):
 
     monkeypatch.setattr("trakflow.extras.import_module", absent)
     with pytest.raises(ConfigError, match=rf"package {package}: pip install 'trakflow\[peers\]'"):
-        METHODS[name][0](k=K).scores(trained)
+        METHODS[name](k=K).scores(trained)
 
 
 class Branching(nn.Module):
@@ -229,7 +194,7 @@ class Branching(nn.Module):
 @pytest.mark.parametrize("name", METHODS)
 def test_a_model_that_cannot_be_mapped_is_refused_in_a_sentence(name, trained):
     with pytest.raises(SketchError, match=rf"{name} takes gradients under torch\.func\.vmap, where the model fails"):
-        METHODS[name][0](k=K).scores([replace(trained[0], model=Branching())])
+        METHODS[name](k=K).scores([replace(trained[0], model=Branching())])
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -240,7 +205,7 @@ def test_a_method_leaves_nothing_behind(name, trained, capfd, tmp_path, monkeypa
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     defaults = dict(dattri.algorithm.trak.DEFAULT_PROJECTOR_KWARGS)
-    method = METHODS[name][0](k=K + 1)
+    method = METHODS[name](k=K + 1)
     assert isinstance(method, CheckpointsMethod)
     method.scores(trained)
     assert logging.getLogger().handlers == []

@@ -9,13 +9,14 @@ from safetensors.numpy import load_file
 
 from conftest import Experiment
 from pairs import PIXELS, VOCABULARY
+from peer_formulas import RIDGES, formula
 from trakflow.config.compose import compose_config
 from trakflow.errors import ConfigError, StoreError
 from trakflow.models.image_text import ImageText
 from trakflow.stages.attribute import load_parts
 from trakflow.stages.evaluate import evaluate, subsets
 from trakflow.stages.featurize import featurize, featurize_targets
-from trakflow.stages.methods import attribute_checkpoint
+from trakflow.stages.methods import attribute_checkpoint, attribute_checkpoints
 from trakflow.stages.prepare import prepare_train
 from trakflow.stages.retrain import retrain, retrained_outputs
 from trakflow.store import ArrayFile
@@ -138,3 +139,23 @@ def test_other_methods_compare_with_the_same_references(experiment):
     expected = gradients[:, None] * (features.astype(float) @ load_file(run.layout.target_features(1))["features"].T)
     found = load_file(run.layout.method_part("tracin", 1))["scores"]
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", RIDGES)
+def test_libraries_compare_with_the_references_as_each_checkpoint_has_them(experiment, name):
+    pytest.importorskip({"traker": "trak", "dattri": "dattri"}[name])
+    own = [f"methods=[trak,{name}]", f"method.{name}.make.k=9", f"method.{name}.make.{RIDGES[name]}=0.01"]
+    run = experiment("sketch=identity", "sketch.k=null", "sketch.parameters=null", "shards=1", *own).prepare().train()
+    parts = []
+    for checkpoint in range(2):
+        run.run(featurize, checkpoint=checkpoint, shard=0)
+        run.run(featurize_targets, checkpoint=checkpoint)
+        train, targets = (
+            load_file(path) for path in (run.layout.features(checkpoint, 0), run.layout.target_features(checkpoint))
+        )
+        parts.append((train["features"].astype(float), targets["features"].astype(float), train["loss_gradients"]))
+    run.run(attribute_checkpoints, method=name, count=2)
+    expected = formula(name, parts, 9, 0.01)
+    found = load_file(run.layout.method_count(name, 2))["scores"]
+    np.testing.assert_allclose(found, expected, rtol=1e-2, atol=2e-3 * np.abs(expected).max())
