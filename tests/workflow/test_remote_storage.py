@@ -9,7 +9,7 @@ from pathlib import Path
 
 import boto3
 import pytest
-from run_snakemake import TINY, overrides, snakemake
+from run_snakemake import REPOSITORY, TINY, overrides, snakemake
 
 pytestmark = pytest.mark.storage
 
@@ -112,10 +112,24 @@ def test_nothing_is_made_twice(stored: Path, bucket: Bucket) -> None:
     assert "Nothing to be done" in done.stdout + done.stderr
 
 
+def test_the_profile_of_kubernetes_asks_for_what_its_plugin_wants(bucket: Bucket, tmp_path: Path) -> None:
+    pytest.importorskip("snakemake_executor_plugin_kubernetes")
+    # The command line is stronger than the profile.
+    where = [flag for flag in bucket.flags if flag not in ("--cores", "2")]
+    flags = [*where, "--profile", str(REPOSITORY / "workflow/profiles/kubernetes"), "--dry-run"]
+    done = snakemake(tmp_path, overrides(TINY, {"runtime.device": "cuda"}), flags)
+    resources = [
+        line for line in (done.stdout + done.stderr).splitlines() if "resources: " in line and "mem_mb" in line
+    ]
+    assert resources
+    assert all("gpu_manufacturer=nvidia" in line and "scale=0" in line for line in resources)
+    assert any("gpu=1" in line for line in resources)
+
+
 def test_checkpoints_of_the_users_own_are_read_where_they_lie(bucket: Bucket, finished: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.safetensors").write_bytes((finished / ROOT / "checkpoints/1.safetensors").read_bytes())
     own = {"checkpoints.count": "null", "evaluation.checkpoint_counts": "[]", "checkpoints.files": "[mine.safetensors]"}
     target = f"{ROOT}/checkpoints/0.safetensors"
     elsewhere = [f"s3://{BUCKET}/{PREFIX}/imported" if flag.startswith("s3://") else flag for flag in bucket.flags]
     snakemake(tmp_path, overrides(TINY, own), [target, *elsewhere])
-    assert bucket.read(f"imported/{target}") == bucket.read(f"{ROOT}/checkpoints/1.safetensors")
+    assert bucket.read(f"imported/{target}") == (finished / ROOT / "checkpoints/1.safetensors").read_bytes()
