@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from loopback import LoopbackCluster
 from on_cluster import Submitted
-from run_snakemake import TINY, overrides
+from run_snakemake import TINY, overrides, snakemake
 
 pytestmark = pytest.mark.cluster
 
@@ -28,22 +28,26 @@ def asked(job: dict[str, str]) -> tuple[str, str, str]:
 
 
 def test_the_whole_experiment_has_the_scores_of_the_local_run(
-    cluster: LoopbackCluster, finished: Path, tmp_path: Path
+    cluster: LoopbackCluster, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    run = Submitted(cluster, tmp_path, overrides(TINY, {"runtime.memory_mb": 1500, "runtime.minutes": 20}))
+    local, submitted = (tmp_path_factory.mktemp(name) for name in ("local", "submitted"))
+    snakemake(local, [])
+    run = Submitted(cluster, submitted, overrides({"runtime.memory_mb": 1500, "runtime.minutes": 20}))
     run.succeed()
-    expected = contents(finished)
+    expected = contents(local)
     assert expected["scores/trak.npy"]
-    found = contents(tmp_path)
+    found = contents(submitted)
     assert {name for name in expected if found.get(name) != expected[name]} == set()
 
     jobs = run.jobs()
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
     assert {job["Partition"] for job in jobs} == {"cpu"}
-    assert len(run.jobs("featurize_wildcards")) == 6
+    assert len(run.jobs("featurize_wildcards")) == 10
     assert {asked(job) for job in run.jobs("featurize")} == {("1", "1500M", "00:20:00")}
-    # Grouped: three factorizations and four figures, each in one Slurm job that asks for all of them at once.
-    assert [asked(job) for job in run.jobs("finalize")] == [("3", "4500M", "00:20:00")]
+    # Grouped: up to four factorizations, and the figures, each in one Slurm job that asks for all of them at once.
+    assert sum(int(asked(job)[0]) for job in run.jobs("finalize")) == 10
+    assert len(run.jobs("finalize")) == 3
+    assert {asked(job) for job in run.jobs("finalize")} == {("4", "6000M", "00:20:00"), ("2", "3000M", "00:20:00")}
     assert [asked(job) for job in run.jobs("figures")] == [("4", "6000M", "00:20:00")]
 
 
