@@ -17,6 +17,7 @@ rule all:
         [layout.method_topk(method) for method in settings.methods[1:]],
         [layout.lds] if EVALUATED else [],
         [layout.removal] if settings.removal.counts else [],
+        [layout.mislabel] if settings.mislabel else [],
         [layout.figure(name, "svg") for name in FIGURES],
 
 
@@ -26,5 +27,6 @@ include: "workflow/rules/attribute.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/methods.smk"
 include: "workflow/rules/removal.smk"
+include: "workflow/rules/mislabel.smk"
 include: "workflow/rules/figures.smk"
 include: "workflow/rules/paper.smk"

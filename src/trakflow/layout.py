@@ -172,6 +172,16 @@ class Layout:
         """The table of what becomes of predictions when the highest ranked examples are left out."""
         return f"{self.root}/evaluation/removal.csv"
 
+    @property
+    def mislabel(self) -> str:
+        """The table of how well each method's self-influence finds wrong labels."""
+        return f"{self.root}/evaluation/mislabel.csv"
+
+    @property
+    def mislabel_curve(self) -> str:
+        """Precision and recall of each method at each number of examples that are looked at."""
+        return f"{self.root}/evaluation/mislabel_curve.csv"
+
     def variant(self, name: str) -> str:
         """Root of a variant: the same with some settings changed."""
         return f"{self.root}/variants/{name}"

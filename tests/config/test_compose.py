@@ -145,6 +145,8 @@ def test_as_many_subsets_as_exist_are_allowed():
     compose_config("digits", TINY)
 
 
+MISLABELLED = ("data=digits_mislabelled", "evaluation=none", "mislabel=true")
+
 REFUSED = {
     "unknown key": (["sketch.kk=3"], "kk"),
     "unknown key added": (["+sketch.kk=3"], r"sketch\.kk: there is no such setting \(given: 3\)"),
@@ -158,6 +160,11 @@ REFUSED = {
     "fraction of one": (["evaluation.fraction=1"], r"evaluation\.fraction: .*less than 1"),
     "unknown schedule": (["training.schedule=cyclic"], r"training\.schedule: .*'constant', 'linear' or 'cosine'"),
     "more shards than examples": (["shards=1438"], r"shards=1438 is more than data\.train_size=1437"),
+    "wrong labels of other targets": (["mislabel=true"], r"set data\.targets to \$\{data\.train\}"),
+    "wrong labels of fewer targets": ([*MISLABELLED, "data.target_count=9"], r"data\.target_count to \$\{"),
+    "wrong labels without classes": ([*MISLABELLED, "data.num_classes=null"], "mislabel=true looks for wrong labels"),
+    "wrong labels of predictions": ([*MISLABELLED, "targets.output=predicted"], r"set targets\.output=true_label"),
+    "wrong labels without scores": ([*MISLABELLED, "scores.dense=false"], r"scores\.dense=true, or mislabel=false"),
     "removal of everything": (["removal.counts=[10,1437]"], r"removal\.counts=\[10, 1437\] leaves nothing of"),
     "removal of a number twice": (["removal.counts=[5,5]"], r"removal\.counts=\[5, 5\] names one of them twice"),
     "removal without labels": (["data.num_classes=null", "removal.counts=[5]"], "removal asks how often a .*no labels"),

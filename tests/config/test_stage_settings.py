@@ -11,7 +11,7 @@ MODEL = {*TRAINED, *GRADIENTS, "import_checkpoint", "retrained_outputs", "forwar
 
 # One changed setting, and the stages that must run again for it and not for what they read of others' files.
 CHANGES = {
-    "seed=1": {*TRAINED, *GRADIENTS, "subsets", "evaluate", "remove", "evaluate_removal"},
+    "seed=1": {*TRAINED, *GRADIENTS, "subsets", "evaluate", "remove", "evaluate_removal", "evaluate_mislabel"},
     "data.train_size=1000": {"prepare_train", "train_checkpoint", "import_mask", "subsets"},
     "data.target_count=20": {"prepare_targets"},
     "+data.train.folder=x": {"prepare_train"},
@@ -48,8 +48,8 @@ CHANGES = {
     "evaluation.models_per_batch=25": set(),
     "evaluation.checkpoint_counts=[1]": {"evaluate"},
     "evaluation.checkpoint_counts=[10,5,2,1,99]": set(),
-    "evaluation.bootstrap=500": {"evaluate", "evaluate_removal"},
-    "evaluation.confidence=0.9": {"evaluate", "evaluate_removal"},
+    "evaluation.bootstrap=500": {"evaluate", "evaluate_removal", "evaluate_mislabel"},
+    "evaluation.confidence=0.9": {"evaluate", "evaluate_removal", "evaluate_mislabel"},
     "removal.counts=[5]": {"evaluate_removal"},
     "removal.targets=7": {"evaluate_removal"},
     "removal.retrains=1": {"evaluate_removal"},

@@ -24,3 +24,14 @@ def test_a_changed_module_of_the_users_changes_the_component(tmp_path: Path, mon
 @pytest.mark.parametrize("target", ["trakflow.models.mlp.MLP", "torch.nn.Linear", "json.loads", "builtins.dict"])
 def test_installed_code_is_not_hashed(target: str) -> None:
     assert with_source({"_target_": target}) == {"_target_": target}
+
+
+def test_a_component_among_the_arguments_of_another_is_followed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "users_inner_module.py").write_text("def make():\n    return 1\n", encoding="utf8")
+    inner = {"_target_": "users_inner_module.make"}
+    outer = {"_target_": "trakflow.data.mislabelled.mislabelled", "examples": inner, "num_classes": 3}
+    assert with_source(outer) == {**outer, "examples": with_source(inner)}
+    assert "_source_" in with_source(inner)

@@ -11,6 +11,7 @@ from matplotlib import pyplot as plt
 from trakflow.config.compose import compose_config
 from trakflow.figures.gallery import COLOURS, as_image, gallery
 from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
+from trakflow.figures.mislabel import mislabel
 from trakflow.figures.predicted_vs_actual import predicted_vs_actual
 from trakflow.figures.removal import removal
 from trakflow.figures.self_lds import no_self_lds, self_lds
@@ -142,6 +143,23 @@ def test_removal_shows_flips_and_changes_of_the_output_with_intervals_and_random
             np.testing.assert_allclose(found, rows[[f"{prefix}ci_low", f"{prefix}ci_high"]])
     grey = [container[0].get_color() == GREY for container in figure.axes[0].containers]
     assert grey == [False, False, True]
+
+
+def test_mislabel_shows_each_methods_curve_with_its_average_precision_and_chance():
+    table = pd.DataFrame(
+        {"method": ["trak", "gas"], "average_precision": [0.8, 0.1], "ci_low": [0.7, 0.1], "ci_high": [0.9, 0.1],
+         "flipped": 20, "examples": 200}
+    )  # fmt: skip
+    curves = pd.DataFrame(
+        {"method": ["trak", "trak", "trak", "gas"], "precision": [1.0, 0.9, 0.1, 0.1], "recall": [0.1, 0.6, 1.0, 1.0]}
+    )
+    axes, legend = drawn(mislabel(table, curves, 0.9))
+    assert legend == ["TRAK: 0.80 (0.70 to 0.90)", "gas: 0.10 (one value for all)", "any order"]
+    assert "90% bootstrap interval" in axes.figure.legends[0].get_title().get_text()
+    assert "20 wrong labels among 200" in axes.get_xlabel()
+    np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0.1, 1], [0.6, 0.9], [1, 0.1]])
+    np.testing.assert_allclose(axes.lines[1].get_xydata(), [[1, 0.1]])
+    assert set(axes.lines[2].get_ydata()) == {0.1}
 
 
 def topk_table():

@@ -97,6 +97,7 @@ FIGURES = ["gallery", "self_lds"] + [
 ] * EVALUATED
 FIGURES += ["top_groups"] * (settings.scores.groups is not None)
 FIGURES += ["removal"] * bool(settings.removal.counts)
+FIGURES += ["mislabel"] * settings.mislabel
 CAPTIONS = CONFIG_ROOT.parent / "workflow" / "report"
 
 

@@ -127,6 +127,37 @@ if settings.removal.counts:
             "{resources.scripts}/draw_removal.py {resources.experiment} runtime.threads={threads} job.log={log}"
 
 
+if settings.mislabel:
+
+    rule draw_mislabel:
+        input:
+            rules.evaluate_mislabel.output,
+        output:
+            shown("mislabel", "Evaluation", "wrong labels"),
+            **drawn("mislabel"),
+        log:
+            log_of("draw_mislabel"),
+        benchmark:
+            benchmark_of("draw_mislabel")
+        conda:
+            ENVIRONMENT
+        container:
+            IMAGE
+        threads: 1
+        resources:
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
+        params:
+            reads=reads("figures"),
+            caption=caption_facts(),
+        message:
+            "Draw how precisely self-influence finds wrong labels."
+        shell:
+            "{resources.scripts}/draw_mislabel.py {resources.experiment} runtime.threads={threads} job.log={log}"
+
+
 if EVALUATED:
 
     rule draw_lds_vs_checkpoints:

@@ -383,6 +383,7 @@ class Config(Section):
     fitting: Fitting = Fitting()
     evaluation: Evaluation
     removal: Removal = Removal()
+    mislabel: bool = False
     figures: Figures
     paper: Paper | None = None
     runtime: Runtime
@@ -419,6 +420,7 @@ class Config(Section):
         self._methods_are_there()
         self._subsets_exist()
         self._examples_can_be_removed()
+        self._targets_are_the_training_examples()
         return self
 
     def _epochs_are_there(self) -> None:
@@ -493,6 +495,25 @@ class Config(Section):
             )
         if not self.scores.dense:
             raise ValueError("removal ranks examples by dense scores; set scores.dense=true, or removal.counts=[]")
+
+    def _targets_are_the_training_examples(self) -> None:
+        if not self.mislabel:
+            return
+        if self.data.targets != self.data.train or self.data.target_count != self.data.train_size:
+            raise ValueError(
+                "mislabel=true asks of every training example what it says of itself, so targets must be the training "
+                "examples: set data.targets to ${data.train} and data.target_count to ${data.train_size} (see "
+                "data=digits_mislabelled), or mislabel=false"
+            )
+        if self.data.num_classes is None:
+            raise ValueError("mislabel=true looks for wrong labels, and data.num_classes says that there are none")
+        if self.targets.output != "true_label":
+            raise ValueError(
+                f"mislabel=true needs scores of the label that each example was given; set targets.output=true_label, "
+                f"not {self.targets.output}"
+            )
+        if not self.scores.dense:
+            raise ValueError("mislabel=true reads dense scores; set scores.dense=true, or mislabel=false")
 
     @property
     def removal_methods(self) -> list[str]:

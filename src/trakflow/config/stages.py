@@ -31,6 +31,7 @@ VERSIONS = {
     "remove": 1,
     "retrain_without": 1,
     "evaluate_removal": 1,
+    "evaluate_mislabel": 1,
     "forward_backward": 1,
     "paper": 1,
     "figures": 3,
@@ -171,6 +172,12 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "remove": lambda config: {"seed": config.seed},
     "retrain_without": _recipe,
     "evaluate_removal": _evaluate_removal,
+    "evaluate_mislabel": lambda config: {
+        "seed": config.seed,
+        "bootstrap": config.evaluation.bootstrap,
+        "confidence": config.evaluation.confidence,
+        "methods": config.methods,
+    },
     "forward_backward": lambda config: {"model": with_source(config.model), "task": with_source(config.task)},
     "paper": lambda config: {
         "paper": config.paper.model_dump() if config.paper is not None else None,

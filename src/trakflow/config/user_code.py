@@ -15,11 +15,17 @@ from typing import Any
 def with_source(component: Mapping[str, Any]) -> dict[str, Any]:
     """Return a component with the hash of the module that its `_target_` names, if that is the user's own.
 
+    Components among its arguments get theirs too.
+
     trakflow's own stages carry versions. Installed packages, modules that the named one imports, and data files that it
     reads are not followed.
     """
     source = _own_source(str(component["_target_"]))
-    return dict(component) if source is None else {**component, "_source_": hashlib.sha256(source).hexdigest()[:16]}
+    within = {
+        name: with_source(argument) if isinstance(argument, Mapping) and "_target_" in argument else argument
+        for name, argument in component.items()
+    }
+    return within if source is None else {**within, "_source_": hashlib.sha256(source).hexdigest()[:16]}
 
 
 def _own_source(target: str) -> bytes | None:

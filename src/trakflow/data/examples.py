@@ -14,6 +14,8 @@ from trakflow.store import ArrayFile, write_arrays
 
 # What is said of examples, kept as text beside their arrays; no task reads it.
 TEXTS = ("ids", "texts", "groups")
+# Which labels are known to be wrong; kept beside the arrays too, and no task reads it either.
+FLIPPED = "flipped"
 RESERVED = {*TEXTS, "attributed_labels"}
 
 
@@ -23,7 +25,8 @@ class Examples:
 
     Attributes:
         arrays: Arrays with one row an example, at least `inputs` (float32 or integer) and, for tasks with labels,
-            `labels` (n, int64). Tasks read them by these names. `StreamedRows` stand for what memory cannot hold.
+            `labels` (n, int64). Tasks read them by these names. `StreamedRows` stand for what memory cannot hold. Of
+            `flipped` (n, bool), which labels are known to be wrong, no task knows.
         ids: The data set's own name of each example, kept as text; empty means its index.
         texts: Each example as a person reads it (a sentence, a caption), for galleries; empty where it is an image.
         groups: The group that each example belongs to (its speech, its film); empty where there are none.
@@ -187,7 +190,7 @@ def read_arrays(
     """Return some rows of the arrays that tasks read, by default all; nothing outside their range stays in memory."""
     found = {}
     for name in file.names:
-        if name in TEXTS:
+        if name in TEXTS or name == FLIPPED:
             continue
         if isinstance(rows, slice):
             first, last, step = rows.indices(file.shape(name)[0])

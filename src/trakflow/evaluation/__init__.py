@@ -1,1 +1,1 @@
-"""How good attributions are: the linear datamodeling score, and the removal of what they rank highest."""
+"""How good attributions are: the linear datamodeling score, removal of what they rank highest, wrong labels."""

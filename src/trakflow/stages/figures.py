@@ -9,6 +9,7 @@ from trakflow.data.examples import read_ids, read_texts
 from trakflow.evaluation.lds import predicted_outputs
 from trakflow.figures.gallery import as_image, gallery
 from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
+from trakflow.figures.mislabel import mislabel
 from trakflow.figures.predicted_vs_actual import predicted_vs_actual
 from trakflow.figures.removal import removal
 from trakflow.figures.self_lds import no_self_lds, self_lds
@@ -58,6 +59,13 @@ def draw_removal(config: Config, layout: Layout) -> None:
     apply_style(config.figures)
     table = pd.read_csv(layout.removal)
     save_figure(removal(table, config.evaluation.confidence), table, layout, "removal")
+
+
+def draw_mislabel(config: Config, layout: Layout) -> None:
+    """Draw how precisely each method's self-influence finds wrong labels."""
+    apply_style(config.figures)
+    table, curves = pd.read_csv(layout.mislabel), pd.read_csv(layout.mislabel_curve)
+    save_figure(mislabel(table, curves, config.evaluation.confidence), curves, layout, "mislabel")
 
 
 def draw_self_lds(config: Config, layout: Layout) -> None:

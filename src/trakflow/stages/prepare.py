@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 
 from trakflow.config.schema import Config
-from trakflow.data.examples import Examples, as_examples, check_examples, write_examples
+from trakflow.data.examples import FLIPPED, Examples, as_examples, check_examples, write_examples
 from trakflow.data.groups import groups_of_examples
-from trakflow.errors import ConfigError
+from trakflow.errors import ConfigError, DataError
 from trakflow.layout import Layout
 from trakflow.stages.components import instantiate
 from trakflow.stages.provenance import provenance
@@ -17,6 +17,11 @@ def prepare_train(config: Config, layout: Layout) -> None:
     """Write the training examples."""
     examples = as_examples(instantiate(config.data.train, "data.train"))
     check_examples(examples, config.data.train_size, config.data.num_classes, "data.train_size")
+    if config.mislabel and FLIPPED not in examples.arrays:
+        raise DataError(
+            f"mislabel=true, but data.train does not say which labels are wrong; wrap it in "
+            f"trakflow.data.mislabelled.mislabelled, or return Examples with an array '{FLIPPED}' (n, bool)."
+        )
     if config.scores.groups is not None:
         groups_of_examples(examples, config.scores.groups, config.data.class_names)
     write_examples(layout.train, examples, provenance(config, "prepare_train"))
