@@ -318,15 +318,18 @@ class Paper(Section):
         sketches: Numbers of features k of each sketch in the figure of LDS against k.
         ridges: Ridges of the figure of LDS against the ridge.
         epochs: Of one run, whose weights are attributed by in the figure of cheap checkpoints.
-        peer_counts: Numbers of checkpoints of `traker` and `dattri`, which are slow; null for the experiment's.
-        peer_k: Their number of features, which without a ridge must be smaller than that of examples; null for the
-            experiment's.
+        counts: Numbers of checkpoints of methods that are slow: of `traker`, `dattri`, `influence_function`,
+            `influence_arnoldi` and `ekfac`; the experiment's for those that are not named.
+        peer_k: Number of features of `traker` and `dattri`, which without a ridge must be smaller than that of
+            examples; null for the experiment's.
     """
 
     sketches: dict[str, Annotated[list[PositiveInt], Field(min_length=1)]] = {}
     ridges: RidgeGrid = RidgeGrid(points=13)
     epochs: list[PositiveInt] = []
-    peer_counts: list[PositiveInt] | None = None
+    counts: dict[
+        Literal["traker", "dattri", "influence_function", "influence_arnoldi", "ekfac"], list[PositiveInt]
+    ] = {}
     peer_k: PositiveInt | None = None
 
 
