@@ -85,6 +85,26 @@ def write_shard(
     write_arrays(path, arrays, {**facts, "gram_weights": made})
 
 
+def _require_shard(file: ArrayFile) -> None:
+    """Refuse an array file that is no shard of features, whatever it says of itself.
+
+    Raises:
+        StoreError: A fact is missing, or an array is not of the shape that the facts say.
+    """
+    facts = file.provenance
+    whole = all(type(facts.get(key)) is int for key in ("start", "stop", "total", "k")) and isinstance(
+        facts.get("seconds"), float | int
+    )
+    if whole:
+        rows, k = facts["stop"] - facts["start"], facts["k"]
+        shapes = {"features": (rows, k), "gram": (k, k)}
+        whole = {"features", "loss_gradients"} <= set(file.names) and all(
+            file.shape(name) == shapes.get(name, (rows,)) for name in file.names
+        )
+    if not whole:
+        raise StoreError(f"{file.path} is no shard of features. Delete it and run the same command again.")
+
+
 class FeatureSet:
     """Phi, Q and W of one checkpoint.
 
@@ -97,7 +117,10 @@ class FeatureSet:
     """
 
     def __init__(self, paths: Sequence[Path | str], weighted: bool):
-        self.files = sorted((ArrayFile(path) for path in paths), key=lambda file: file.provenance["start"])
+        files = [ArrayFile(path) for path in paths]
+        for file in files:
+            _require_shard(file)
+        self.files = sorted(files, key=lambda file: file.provenance["start"])
         self.weighted = weighted
         require_agreement(self.files, SAME_IN_ALL_SHARDS)
         expected = 0

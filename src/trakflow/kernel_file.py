@@ -31,7 +31,7 @@ def _sum_of_grams(features: FeatureSet) -> Float64[Tensor, "k k"]:
     """Add up partial Gram matrices; reads the features of those shards only that hold none for these weights."""
     total = torch.zeros(features.k, features.k, dtype=torch.float64)
     for file in features.files:
-        made = file.provenance["gram_weights"] == _weights(features)
+        made = file.provenance.get("gram_weights") == _weights(features)
         total += torch.from_numpy(file.read("gram")) if made else gram(features.rows_of(file), features.k)
     return total
 

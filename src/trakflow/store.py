@@ -15,12 +15,14 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
+import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, Literal, NamedTuple
 
 import numpy as np
 import xxhash
@@ -103,14 +105,14 @@ def write_json(path: Path | str, value: object) -> None:
         temporary.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n", encoding="utf8")
 
 
-def write_json_once(path: Path | str, value: Any) -> Any:
-    """Write JSON unless the file is there; of several processes that try at once, one succeeds.
+def write_json_once(path: Path | str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a JSON object unless the file is there; of several processes that try at once, one succeeds.
 
     Returns:
         What the file holds afterwards: the value, or what another wrote.
 
     Raises:
-        StoreError: The file cannot be written, or what is there is not JSON.
+        StoreError: The file cannot be written, or what is there is no JSON object.
     """
     path = Path(path)
     if not path.exists():
@@ -124,7 +126,7 @@ def write_json_once(path: Path | str, value: Any) -> Any:
             raise StoreError(_cannot_write(path, error)) from error
         finally:
             own.unlink()
-    return read_json(path)
+    return read_facts(path)
 
 
 def read_json(path: Path | str) -> Any:
@@ -135,10 +137,50 @@ def read_json(path: Path | str) -> Any:
     """
     try:
         return json.loads(Path(path).read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(
             f"{path} cannot be read as JSON ({error}); delete it and run the same command again."
         ) from error
+
+
+def read_facts(path: Path | str, *keys: str) -> dict[str, Any]:
+    """Read a JSON file that holds an object with at least these keys.
+
+    Raises:
+        StoreError: The file is missing, is not JSON, or holds something else.
+    """
+    found = read_json(path)
+    missing = [key for key in keys if key not in found] if isinstance(found, dict) else ["object"]
+    if missing:
+        raise StoreError(f"{path} holds no {', '.join(missing)}; delete it and run the same command again.")
+    return found
+
+
+def map_numpy(path: Path | str, mode: Literal["r", "c"] = "r") -> np.ndarray:
+    """Map a `.npy` file of plain numbers; nothing is read, and no memory taken, before it is looked at.
+
+    Args:
+        path: The file.
+        mode: `r`, or `c` for an array that can be changed in memory.
+
+    Raises:
+        StoreError: It is missing, cut off, of another kind, or holds anything but numbers.
+    """
+    try:
+        with np.errstate(over="ignore"):  # of a size that is wrong, which is an error below
+            array = np.load(path, mmap_mode=mode, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            array.close()
+            raise ValueError("it is an archive of several")
+        if array.dtype.kind not in "biuf":
+            raise ValueError(f"it holds no numbers but {array.dtype}")
+    except Exception as error:
+        # numpy's parser of headers has no error of its own: whatever it stumbles over comes out.
+        raise StoreError(
+            f"{path} is not a whole .npy array ({' '.join(str(error).split())[:200]}); delete it and run the same "
+            "command again."
+        ) from error
+    return array
 
 
 # Takes the number of the first row, the number of the first column and the values to lay there.
@@ -255,12 +297,23 @@ def write_arrays(path: Path | str, arrays: Mapping[str, np.ndarray], provenance:
         provenance: JSON-able facts for the reader to compare.
 
     Raises:
-        StoreError: The file cannot be written; no part of it remains.
+        StoreError: The file cannot be written, or cannot hold such an array; no part of it remains.
     """
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    for name, array in arrays.items():
+        if not array.ndim or array.dtype.type not in TYPES.values():
+            raise StoreError(
+                f"{path} cannot hold '{name}': it is {array.dtype} of shape {array.shape}, and array files hold rows "
+                f"of {', '.join(np.dtype(kind).name for kind in TYPES.values())}."
+            )
+    contiguous = {name: _native(array) for name, array in arrays.items()}
     checksums = {name: _checksums(array) for name, array in contiguous.items()}
     with atomic_path(path) as temporary:
         save_file(contiguous, temporary, metadata=sealed_header({"provenance": provenance, "checksums": checksums}))
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The same numbers in rows one after another, their bytes in this machine's order."""
+    return np.ascontiguousarray(array, array.dtype.newbyteorder("="))
 
 
 class _Place(NamedTuple):
@@ -287,6 +340,29 @@ def _places(path: Path) -> dict[str, _Place]:
     }
 
 
+def _require_sound(provenance: object, checksums: object, places: Mapping[str, _Place]) -> None:
+    """Refuse what no writer of ours wrote: whoever can write a file can write a header that lies.
+
+    Raises:
+        ValueError: Something is missing, or of another type or length than the arrays need.
+    """
+    if not isinstance(provenance, dict) or not isinstance(checksums, dict) or set(places) != set(checksums):
+        raise ValueError("its header is damaged")
+    for name, place in places.items():
+        entry = checksums[name]
+        if not isinstance(entry, dict) or CHECKSUM not in entry:
+            raise ValueError("an older version of trakflow wrote it, with other checksums")
+        digests, rows = entry[CHECKSUM], entry.get("rows")
+        if not place.shape or type(rows) is not int or not isinstance(digests, list):
+            raise ValueError("its header is damaged")
+        if math.prod(max(length, 1) for length in place.shape) > sys.maxsize // 8:
+            raise ValueError("its header is damaged")
+        if rows != rows_per_block(place.shape, place.dtype.itemsize) or len(digests) != len(
+            block_starts(place.shape[0], rows)
+        ):
+            raise ValueError("its header is damaged")
+
+
 class ArrayFile:
     """A file written by `write_arrays`, to be read with verification. It is open only while it is read.
 
@@ -305,11 +381,8 @@ class ArrayFile:
             self.provenance: dict[str, Any] = facts["provenance"]
             self.checksums: dict[str, Any] = facts["checksums"]
             self._places = _places(self.path)
-            if set(self._places) != set(self.checksums):
-                raise ValueError("its header is damaged")
-            if not all(CHECKSUM in entry for entry in self.checksums.values()):
-                raise ValueError("an older version of trakflow wrote it, with other checksums")
-        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            _require_sound(self.provenance, self.checksums, self._places)
+        except (OSError, SafetensorError, LookupError, TypeError, ValueError, RecursionError) as error:
             raise StoreError(
                 f"{path} is not a whole array file of trakflow ({error}). Delete it and run the same command again: "
                 "only what is missing is recomputed."

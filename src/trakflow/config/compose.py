@@ -7,11 +7,8 @@ from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ValidationError
-from yaml import YAMLError
 
 from trakflow.config.schema import Config
 from trakflow.errors import ConfigError
@@ -61,18 +58,27 @@ def compose_config(experiment: str, overrides: Sequence[str] = (), config_dirs: 
         _refuse_names_of_ours(Path(folder))
     add_import_paths(config_dirs)
     arguments = [*search_path_override(config_dirs), f"experiment={experiment}", *overrides]
-    GlobalHydra.instance().clear()
     try:
-        with initialize_config_dir(str(CONFIG_ROOT), version_base="1.3"):
-            # Which files of methods there are to compose is itself a setting.
-            general = [item for item in arguments if not item.startswith("method.")]
-            raw = compose("config", overrides=general)
-            extra = method_overrides(list(raw.methods))
-            return checked(raw if general == arguments and not extra else compose("config", [*arguments, *extra]))
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        return checked(_composed(arguments))
+    except ConfigError:
+        raise
+    except Exception as error:
+        # Hydra and OmegaConf have errors of their own, and let others through from what is below them.
         raise ConfigError(
             f"The configuration of experiment '{experiment}' cannot be composed: {_sentence(error)}"
         ) from error
+
+
+def _composed(arguments: Sequence[str]) -> DictConfig:
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(CONFIG_ROOT), version_base="1.3"):
+        # Which files of methods there are to compose is itself a setting.
+        general = [item for item in arguments if not item.startswith("method.")]
+        raw = compose("config", overrides=general)
+        if not isinstance(raw.methods, ListConfig) or not all(isinstance(name, str) for name in raw.methods):
+            raise ConfigError(f"methods must be a list of names, for example [trak], but is {raw.methods}.")
+        extra = method_overrides(list(raw.methods))
+        return raw if general == arguments and not extra else compose("config", [*arguments, *extra])
 
 
 def _refuse_names_of_ours(folder: Path) -> None:

@@ -16,7 +16,6 @@ from pydantic import (
     Field,
     NonNegativeInt,
     PositiveFloat,
-    PositiveInt,
     model_validator,
 )
 
@@ -58,10 +57,14 @@ def _module_exists(target: str) -> bool:
 Component = Annotated[dict[str, Any], AfterValidator(_check_component)]
 
 
+# Counts are multiplied by fractions, which is exact up to here; no data set comes near.
+PositiveInt = Annotated[int, Field(gt=0, lt=2**53)]
+
+
 class Section(BaseModel):
     """A part of the configuration: frozen, closed to unknown keys, and strict about types."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(Section):

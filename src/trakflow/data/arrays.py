@@ -4,18 +4,20 @@ from pathlib import Path
 
 import numpy as np
 
-from trakflow.errors import DataError
+from trakflow.errors import DataError, StoreError
+from trakflow.store import map_numpy
 
 
 def read_array(path: str, setting: str) -> np.ndarray:
-    """Read a `.npy` file of the user's without running pickles.
+    """Read a `.npy` file of the user's without running pickles, and without believing what it says of its size.
 
     Raises:
-        DataError: It is missing or not a plain array.
+        DataError: It is missing or not a plain array of numbers.
     """
     if not Path(path).is_file():
         raise DataError(f"{setting}: {path} does not exist (looked from {Path.cwd()}).")
     try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{setting}: {path} is not a plain .npy array ({error}).") from error
+        return np.array(map_numpy(path))
+    except StoreError as error:
+        reason = error.__cause__ or error
+        raise DataError(f"{setting}: {path} is not a plain .npy array of numbers ({reason}).") from error

@@ -57,9 +57,12 @@ def as_examples(value: Any) -> Examples:
         The examples, with inputs as float32 where they were floating.
 
     Raises:
-        DataError: It is none of the three, or empty; inputs differ in shape; labels are no integers.
+        DataError: It is none of the three, or empty; inputs differ in shape, are no numbers or partly masked; labels
+            are no integers.
     """
     if isinstance(value, Examples):
+        if not value.arrays:
+            raise DataError("Examples hold no arrays; give at least `inputs`, with a row for each example.")
         arrays = {name: _labels(array) if name == "labels" else _rows(array) for name, array in value.arrays.items()}
         if reserved := RESERVED & arrays.keys():
             raise DataError(
@@ -89,9 +92,11 @@ def _rows(values: Any) -> np.ndarray | StreamedRows:
         array = np.stack([_plain(row) for row in values]) if isinstance(values, list) else _plain(values)
     except ValueError as error:
         raise DataError(f"The examples' inputs have different shapes; pad or resize them to one ({error}).") from error
-    if array.dtype == object or array.dtype.kind in "USV":
+    if array.dtype.kind not in "fiub":
         raise DataError(f"The examples' inputs are no numbers (dtype {array.dtype}); encode them first.")
-    return array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else array
+    if not array.ndim:
+        raise DataError(f"The examples' inputs are one number, {array}; give an array with a row for each example.")
+    return array.astype(np.float32 if array.dtype.kind == "f" else array.dtype.newbyteorder("="))
 
 
 def _plain(value: Any) -> np.ndarray:
@@ -99,18 +104,25 @@ def _plain(value: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         value = value.float() if value.is_floating_point() else value
+    if np.ma.is_masked(value):
+        raise DataError("Some of the examples' numbers are masked; fill them in or leave those examples out.")
     return np.asarray(value)
 
 
 def _labels(values: Any) -> np.ndarray:
     values = values[:] if isinstance(values, StreamedRows) else values
-    array = np.asarray([_plain(label) for label in values]) if isinstance(values, list) else _plain(values)
+    try:
+        array = np.asarray([_plain(label) for label in values]) if isinstance(values, list) else _plain(values)
+    except ValueError as error:
+        raise DataError(f"The examples' labels have different shapes; give one to all of them ({error}).") from error
     if array.dtype.kind not in "iub":
         raise DataError(
             f"Labels must be integers, the numbers of classes, but have dtype {array.dtype}; encode them first. Real "
             "numbers to be predicted belong in an array `values` of trakflow.data.examples.Examples, for "
             "task=regression."
         )
+    if not array.ndim:
+        raise DataError(f"The labels are one number, {array}; give one for each example.")
     return array.astype(np.int64)
 
 
@@ -166,7 +178,10 @@ def write_examples(path: str | Path, examples: Examples, provenance: Mapping[str
 
 
 def _encoded(texts: Sequence[str]) -> Shaped[np.ndarray, "n longest"]:
-    encoded = np.array([text.encode() for text in map(str, texts)], dtype=np.bytes_)
+    try:
+        encoded = np.array([text.encode() for text in map(str, texts)], dtype=np.bytes_)
+    except UnicodeEncodeError as error:
+        raise DataError(f"Ids, texts and groups must be valid Unicode, but {error.object!r} is not.") from error
     return np.frombuffer(encoded.tobytes(), dtype=np.uint8).reshape(len(texts), -1)
 
 

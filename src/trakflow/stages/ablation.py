@@ -17,7 +17,7 @@ from trakflow.layout import Layout
 from trakflow.stages.attribute import features_of, load_parts
 from trakflow.stages.evaluate import evaluation_data
 from trakflow.stages.variants import lds_columns, write_table
-from trakflow.store import read_json
+from trakflow.store import read_facts
 
 # Parts of each target's scores that the soft-threshold may set to zero.
 PARTS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)
@@ -40,7 +40,7 @@ def ablate(config: Config, layout: Layout) -> None:
 
 def _parts(config: Config, layout: Layout) -> list[DenseParts]:
     total = config.checkpoints.total
-    ridge = read_json(layout.ridge(total))
+    ridge = read_facts(layout.ridge(total), "value", "unit")
     n, m, k = config.data.train_size, config.data.target_count, features_of(config, layout, 0).k
     needed = 8 * (total * (n + m) * k + 3 * n * n + 5 * n * m)
     if needed > config.runtime.memory_mb * 2**20:

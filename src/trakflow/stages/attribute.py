@@ -27,7 +27,16 @@ from trakflow.scoring import CheckpointParts, score_blocks
 from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
 from trakflow.stages.timing import timed
-from trakflow.store import ArrayFile, WriteBlock, content, numpy_file, read_json, require_agreement, write_json
+from trakflow.store import (
+    ArrayFile,
+    WriteBlock,
+    content,
+    map_numpy,
+    numpy_file,
+    read_facts,
+    require_agreement,
+    write_json,
+)
 from trakflow.topk import TopExamples
 
 DEFAULT_RELATIVE_RIDGE = 1.0
@@ -90,7 +99,7 @@ def _by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
     grid = config.solver.ridge_grid
     ridges = np.geomspace(grid.low, grid.high, grid.points)
     numbers = range(count)
-    masks = np.stack([np.load(layout.checkpoint_mask(number)) for number in numbers])
+    masks = np.stack([map_numpy(layout.checkpoint_mask(number)) for number in numbers])
     if (masks == masks[0]).all():
         raise DataError(
             "All checkpoints were trained on the same examples, so they say nothing about the ridge. Set "
@@ -131,7 +140,7 @@ def score(config: Config, layout: Layout) -> None:
     """Write the scores of the first `job.count` checkpoints; for all (the default) also provenance and top examples."""
     total = config.checkpoints.total
     count = config.job.count or total
-    ridge = read_json(layout.ridge(count))
+    ridge = read_facts(layout.ridge(count), "value", "unit")
     loaders = [partial(load_parts, config, layout, number, (ridge["value"], ridge["unit"])) for number in range(count)]
     n, m = config.data.train_size, config.data.target_count
     # An eighth for blocks of scores and one for the targets' part of all checkpoints; the rest is for one kernel.

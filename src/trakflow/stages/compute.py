@@ -11,7 +11,7 @@ from trakflow.config.schema import Config
 from trakflow.evaluation.costs import Cost, cost_of, method_work, training_work
 from trakflow.layout import Layout
 from trakflow.stages.timing import read_seconds
-from trakflow.store import atomic_path, read_json
+from trakflow.store import atomic_path, read_facts
 
 # Of scores from nothing, or made elsewhere.
 UNKNOWN = Cost(math.nan, math.nan, math.nan, 0)
@@ -19,7 +19,7 @@ UNKNOWN = Cost(math.nan, math.nan, math.nan, 0)
 
 def compute(config: Config, layout: Layout) -> None:
     """Write for each row of the LDS table its seconds, and the same in passes over the training set."""
-    unit = read_json(layout.forward_backward)
+    unit = read_facts(layout.forward_backward, "seconds")
     table = pd.read_csv(layout.lds)
     counts = [count for method in config.methods for count in config.counts_of(method)]
     rows = [

@@ -14,7 +14,7 @@ from trakflow.evaluation.retrained import read_batches
 from trakflow.layout import EVALUATION, TRAK, Layout
 from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, atomic_path, read_json, write_arrays
+from trakflow.store import ArrayFile, atomic_path, map_numpy, read_facts, write_arrays
 from trakflow.subsets import random_subsets
 
 COLUMNS = (
@@ -74,7 +74,7 @@ def evaluate(config: Config, layout: Layout) -> None:
     for method in config.methods:
         counts = config.counts_of(method)
         for count in counts:
-            predicted = predicted_outputs(np.load(layout.score_array(count, counts[-1], method)), masks)
+            predicted = predicted_outputs(map_numpy(layout.score_array(count, counts[-1], method)), masks)
             estimate = lds_interval(predicted, actual, settings.bootstrap, settings.confidence, config.seed)
             rows.append(
                 _row(config, layout, method, count)
@@ -102,7 +102,7 @@ def _row(config: Config, layout: Layout, method: str, count: int) -> dict[str, A
     }
     if method != TRAK:
         return row
-    ridge = read_json(layout.ridge(count))
+    ridge = read_facts(layout.ridge(count), "value", "unit")
     features = _feature_facts(config, layout, count)
     return row | {
         "sketch": config.sketch.name,

@@ -19,7 +19,7 @@ from trakflow.figures.top_groups import shown_groups, top_groups
 from trakflow.layout import Layout
 from trakflow.ranks import rank_correlations
 from trakflow.stages.evaluate import evaluation_data
-from trakflow.store import ArrayFile, read_json
+from trakflow.store import ArrayFile, map_numpy, read_facts
 
 
 def draw_lds_vs_checkpoints(config: Config, layout: Layout) -> None:
@@ -34,7 +34,7 @@ def draw_predicted_vs_actual(config: Config, layout: Layout) -> None:
     apply_style(config.figures)
     target, total = config.figures.shown_target, config.checkpoints.total
     masks, outputs = evaluation_data(config, layout)
-    scores = np.load(layout.score_array(total, total), mmap_mode="r")[:, target : target + 1]
+    scores = map_numpy(layout.score_array(total, total))[:, target : target + 1]
     actual = outputs[:, :, target]
     spread = actual.std(axis=0, ddof=1) if len(actual) > 1 else np.full(actual.shape[1], np.nan)
     predicted = predicted_outputs(np.asarray(scores), masks)
@@ -71,7 +71,7 @@ def draw_mislabel(config: Config, layout: Layout) -> None:
 def draw_self_lds(config: Config, layout: Layout) -> None:
     """Draw the self-LDS curve, or say why the ridge was not chosen by it."""
     apply_style(config.figures)
-    ridge = read_json(layout.ridge(config.checkpoints.total))
+    ridge = read_facts(layout.ridge(config.checkpoints.total), "value", "unit", "rule")
     if "curve" in ridge:
         table = pd.DataFrame(ridge["curve"])
         save_figure(self_lds(table, ridge["value"], ridge["checkpoints"]), table, layout, "self_lds")

@@ -18,7 +18,7 @@ from trakflow.figures.style import apply_style, save_paper_figure
 from trakflow.layout import Layout
 from trakflow.machine import machine
 from trakflow.stages.figures import drawn_gallery
-from trakflow.store import read_json
+from trakflow.store import read_facts
 
 Drawn = tuple[Figure, pd.DataFrame]
 
@@ -30,7 +30,7 @@ def draw_paper(config: Config, layout: Layout) -> None:
         raise ConfigError(f"job.figure={name} is none of {', '.join(FIGURES)}; name one of them.")
     apply_style(config.figures)
     figure, table = FIGURES[name](config, layout)
-    unit = read_json(layout.forward_backward)
+    unit = read_facts(layout.forward_backward, "seconds")
     facts = {
         "experiment": Path(layout.root).name,
         "machine": machine(),
@@ -42,7 +42,7 @@ def draw_paper(config: Config, layout: Layout) -> None:
 
 
 def _compute(config: Config, layout: Layout) -> Drawn:
-    table, unit = pd.read_csv(layout.compute), read_json(layout.forward_backward)["seconds"]
+    table, unit = pd.read_csv(layout.compute), read_facts(layout.forward_backward, "seconds")["seconds"]
     return lds_vs_compute(table, unit, config.evaluation.confidence, config.figures.published), table
 
 

@@ -19,7 +19,7 @@ from trakflow.stages.common import (
     target_tensors,
     tensors,
 )
-from trakflow.store import ArrayFile
+from trakflow.store import ArrayFile, map_numpy
 from trakflow.tasks.preparation import prepared
 
 
@@ -62,7 +62,7 @@ class FirstCheckpoints(Sequence[Trained]):
             task=prepared(task, model, references_of(config, layout, task)),
             train=self._train,
             targets=self._targets,
-            mask=np.load(mask) if mask.is_file() else None,
+            mask=np.array(map_numpy(mask)) if mask.is_file() else None,
             number=checkpoint,
             seed=config.seed,
             batch_size=config.runtime.forward_batch_size,

@@ -18,7 +18,7 @@ from trakflow.stages.attribute import choose_ridge, features_of, finalize, load_
 from trakflow.stages.checkpoints import train_checkpoint
 from trakflow.stages.evaluate import evaluation_data
 from trakflow.stages.featurize import featurize, featurize_targets
-from trakflow.store import atomic_path, read_json
+from trakflow.store import atomic_path, read_facts
 
 
 def variant(config: Config, layout: Layout) -> None:
@@ -57,7 +57,7 @@ def _evaluated(config: Config, layout: Layout) -> tuple[pd.DataFrame, pd.DataFra
         part = _with_job(config, count=count)
         choose_ridge(part, layout)
         score(part, layout)
-        ridge, k = read_json(layout.ridge(count))["value"], features_of(config, layout, 0).k
+        ridge, k = read_facts(layout.ridge(count), "value")["value"], features_of(config, layout, 0).k
         scores = np.load(layout.score_array(count, total))
         rows.append({"checkpoints": count, "ridge": ridge, "k": k} | lds_columns(config, scores, masks, outputs))
     curve = [

@@ -15,7 +15,7 @@ from typing import Any
 
 from trakflow.errors import CheckpointError, ConfigError, DataError, StoreError
 from trakflow.layout import Layout
-from trakflow.store import ArrayFile, read_json, write_json_once
+from trakflow.store import ArrayFile, read_facts, write_json_once
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
@@ -98,7 +98,7 @@ class SaveDir:
         if shards := self.shards(model_id):
             return str(ArrayFile(shards[0]).provenance["checkpoint_content"])
         path = self.model_folder(model_id) / "model.json"
-        return str(read_json(path)["checkpoint_content"]) if path.is_file() else None
+        return str(read_facts(path, "checkpoint_content")["checkpoint_content"]) if path.is_file() else None
 
     def register(self, model_id: int, checkpoint_content: str) -> None:
         """Tie a model to its checkpoint, or refuse another one than before.
@@ -109,7 +109,8 @@ class SaveDir:
         known = self.checkpoint_content(model_id)
         if known is None:
             path = self.model_folder(model_id) / "model.json"
-            known = write_json_once(path, {"checkpoint_content": checkpoint_content})["checkpoint_content"]
+            write_json_once(path, {"checkpoint_content": checkpoint_content})
+            known = read_facts(path, "checkpoint_content")["checkpoint_content"]
         if known != checkpoint_content:
             raise CheckpointError(
                 f"model_id={model_id} was featurized by another checkpoint than this one. Give each checkpoint a "
@@ -122,7 +123,9 @@ class SaveDir:
         Raises:
             DataError: There was another number.
         """
-        known = write_json_once(self.experiment(name) / "experiment.json", {"num_targets": num_targets})["num_targets"]
+        path = self.experiment(name) / "experiment.json"
+        write_json_once(path, {"num_targets": num_targets})
+        known = read_facts(path, "num_targets")["num_targets"]
         if known != num_targets:
             raise DataError(
                 f"exp_name='{name}' has {known} targets in {self.own}, not {num_targets}. Choose another exp_name, or "
@@ -142,7 +145,7 @@ class SaveDir:
                 f"exp_name='{name}' has not been scored in {self.own}; call start_scoring_checkpoint and score first. "
                 f"{'There are: ' + ', '.join(known) if known else 'There is none yet'}."
             )
-        return int(read_json(path)["num_targets"])
+        return int(read_facts(path, "num_targets")["num_targets"])
 
     def agree(self, settings: dict[str, Any]) -> None:
         """Keep what all models of this folder share, or refuse what differs from before.

@@ -9,6 +9,7 @@ from jaxtyping import Float32, Int64
 from trakflow.data.groups import Groups, groups_by_name
 from trakflow.errors import DataError, StoreError
 from trakflow.group_scores import GroupSums
+from trakflow.store import map_numpy
 
 # Scores that are looked at together, in bytes.
 BLOCK_BYTES = 1 << 25
@@ -54,7 +55,7 @@ def sum_scores(path: Path, groups: Groups, name: str) -> GroupScores:
     """
     if not path.is_file():
         raise StoreError(f"There are no scores of exp_name='{name}' in {path.parent}; call finalize_scores first.")
-    scores = np.load(path, mmap_mode="r")
+    scores = map_numpy(path)
     found = np.empty((len(groups), scores.shape[1]), np.float32)
 
     def keep(group: int, target: int, sums: np.ndarray) -> None:

@@ -12,6 +12,7 @@ there is nothing to lock.
 
 import contextlib
 import json
+import math
 import os
 import uuid
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -147,9 +148,13 @@ def _header(prefix: bytes, file: Any) -> dict[str, Any] | None:
         return None
     try:
         header = json.loads(text)
-        for dtype, shape, _ in header["arrays"].values():
-            _size(dtype, shape)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        for dtype, shape, checksum in header["arrays"].values():
+            sides = isinstance(shape, list) and shape and all(type(side) is int and side >= 0 for side in shape)
+            if not (sides and isinstance(dtype, str) and np.dtype(dtype).kind in "biuf" and isinstance(checksum, str)):
+                raise ValueError(f"{dtype} of shape {shape}")
+            if _size(dtype, shape) != np.dtype(dtype).itemsize * math.prod(shape):
+                raise ValueError(f"shape {shape}")
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise StoreError(
             f"{file.name} is damaged: it holds no record where one should begin ({error}). Delete the file; the rows "
             "that it held are featurized again when they come by."
@@ -179,7 +184,12 @@ class Gathered:
         self._record = np.full(total, -1, np.int64)
         self._place = np.zeros(total, np.int64)
         for number, record in enumerate(self._records):
-            rows = record.read([ROWS])[ROWS]
+            rows = record.read([ROWS]).get(ROWS)
+            if rows is None or rows.dtype.kind != "i" or rows.ndim != 1 or ((rows < 0) | (rows >= total)).any():
+                raise StoreError(
+                    f"{record.path} holds a record of other examples than 0 to {total - 1}. Delete the file; its rows "
+                    "are featurized again when they come by."
+                )
             new = self._record[rows] < 0
             self._record[rows[new]], self._place[rows[new]] = number, np.flatnonzero(new)
 

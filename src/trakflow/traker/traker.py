@@ -22,7 +22,7 @@ from trakflow.models.wrapped import unwrap
 from trakflow.progress import progress
 from trakflow.sketches.base import Sketch
 from trakflow.sketches.parameters import differentiated_parameters
-from trakflow.store import fingerprint
+from trakflow.store import fingerprint, map_numpy
 from trakflow.tasks.base import Task
 from trakflow.tasks.preparation import prepared
 from trakflow.tasks.running import try_model
@@ -262,7 +262,7 @@ class TRAKer:
         """
         path = self._solver.score(exp_name, self._chosen(model_ids), allow_skip)
         # Copied where it is written to, so that the file stays what was computed.
-        self.scores = np.load(path, mmap_mode="c")
+        self.scores = map_numpy(path, "c")
         return self.scores
 
     def group_scores(self, exp_name: str, groups: Any) -> GroupScores:

@@ -1,11 +1,10 @@
 """A results folder of the workflow as a save_dir."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+import yaml
 
 from trakflow.errors import ConfigError, StoreError
 from trakflow.traker.folder import SaveDir, unequal
@@ -22,13 +21,33 @@ ARGUMENTS = {
 }
 
 
+# What is compared, and must be mappings.
+SECTIONS = ("sketch", "data", "task")
+
+
+class _Plain(yaml.SafeLoader):
+    """Reads YAML without aliases, of which the workflow writes none: a few lines can stand for more than memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("it has an alias")
+        return super().compose_node(parent, index)
+
+
 def _read_config(path: str) -> dict[str, Any]:
     try:
-        config = OmegaConf.to_container(OmegaConf.load(path))
+        config = yaml.load(Path(path).read_text(encoding="utf8"), _Plain)
         reason = "it is no configuration of trakflow"
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         config, reason = None, " ".join(str(error).split())[:200]
-    if not isinstance(config, dict) or not {"sketch", "seed", "data", "task"} <= config.keys():
+    if (
+        not isinstance(config, dict)
+        or not {"seed", *SECTIONS} <= config.keys()
+        or not all(isinstance(config[name], dict) for name in SECTIONS)
+        or not {"k", "name"} <= config["sketch"].keys()
+        or "train_size" not in config["data"]
+        or "_target_" not in config["task"]
+    ):
         raise StoreError(
             f"{path} cannot be read ({reason}). Run the workflow again, which writes it anew, or choose another "
             "save_dir."
