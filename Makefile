@@ -1,7 +1,7 @@
 # Two commands do all set-up: `make run` and `make test`. `make help` lists the rest.
 PYTHON ?= python3
 EXPERIMENT ?= digits
-SETTINGS ?= fashion_mnist:full cifar2:cifar2 rotten_tomatoes:rotten_tomatoes
+SETTINGS ?= fashion_mnist:full fashion_mnist_mislabelled:mislabelled cifar2:cifar2 rotten_tomatoes:rotten_tomatoes
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint envs/constraints.txt
 BASE := .venv/.base-installed

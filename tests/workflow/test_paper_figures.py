@@ -92,3 +92,10 @@ def test_the_method_itself_is_the_same_in_every_table(drawn: Path) -> None:
     # What the paper says of its own ablation, on data where it is far from the noise.
     assert ablated["TRAK"] > ablated["without the kernel"]
     assert ablated["TRAK"] > lds["random", 0] + 0.2
+
+
+def test_an_experiment_with_wrong_labels_has_their_figure_and_no_lds(tmp_path: Path) -> None:
+    plan = planned(tmp_path, ["paper=mislabelled"], PAPER, "digits_mislabelled")
+    assert plan["evaluate_mislabel"] == plan["forward_backward"] == 1
+    assert plan["draw_paper"] == 2
+    assert not {"variant", "compute", "evaluate", "retrain"} & set(plan)

@@ -45,6 +45,7 @@ def paper_inputs(name):
         "ablation": [layout.ablation],
         "cheap_checkpoints": tables_of(cheap_variants(settings)),
         "removal": [layout.removal],
+        "mislabel": [layout.mislabel, layout.mislabel_curve],
         "gallery": [layout.score_topk, layout.train, layout.targets],
     }
     return [*tables[name], layout.forward_backward]
@@ -76,15 +77,16 @@ def paper_targets(wildcards):
     return [layout.paper(name, form) for name in PAPER_FIGURES for form in PAPER_FORMS]
 
 
-PAPER_FIGURES = [
+PAPER_FIGURES = ["gallery"]
+PAPER_FIGURES += [
     "lds_vs_compute",
     "lds_vs_checkpoints",
     "sketches",
     "ablation",
     "cheap_checkpoints",
-    "gallery",
-]
+] * EVALUATED
 PAPER_FIGURES += ["removal"] * bool(settings.removal.counts)
+PAPER_FIGURES += ["mislabel"] * settings.mislabel
 
 
 rule paper_figures:
@@ -121,6 +123,38 @@ if settings.paper is not None:
             "Time forward and backward passes over the training set."
         shell:
             "{resources.scripts}/forward_backward.py {resources.experiment} runtime.threads={threads} job.log={log}"
+
+    rule draw_paper:
+        input:
+            lambda wildcards: paper_inputs(wildcards.figure),
+        output:
+            [layout.paper("{figure}", form) for form in PAPER_FORMS],
+        log:
+            log_of("draw_paper/{figure}"),
+        benchmark:
+            benchmark_of("draw_paper/{figure}")
+        conda:
+            ENVIRONMENT
+        container:
+            IMAGE
+        threads: 1
+        resources:
+            mem_mb=memory,
+            runtime=minutes,
+            scripts=SCRIPTS,
+            experiment=HYDRA,
+        params:
+            reads=[reads(stage) for stage in ("figures", "paper")],
+            caption=caption_facts(),
+            shown=(settings.figures.gallery_targets, settings.figures.gallery_examples),
+        message:
+            "Draw {wildcards.figure} with its caption."
+        shell:
+            "{resources.scripts}/draw_paper.py {resources.experiment} runtime.threads={threads} job.log={log}"
+            " job.figure={wildcards.figure}"
+
+
+if settings.paper is not None and EVALUATED:
 
     rule compute:
         input:
@@ -230,32 +264,3 @@ if settings.paper is not None:
             "Evaluate the method without its parts."
         shell:
             "{resources.scripts}/ablate.py {resources.experiment} runtime.threads={threads} job.log={log}"
-
-    rule draw_paper:
-        input:
-            lambda wildcards: paper_inputs(wildcards.figure),
-        output:
-            [layout.paper("{figure}", form) for form in PAPER_FORMS],
-        log:
-            log_of("draw_paper/{figure}"),
-        benchmark:
-            benchmark_of("draw_paper/{figure}")
-        conda:
-            ENVIRONMENT
-        container:
-            IMAGE
-        threads: 1
-        resources:
-            mem_mb=memory,
-            runtime=minutes,
-            scripts=SCRIPTS,
-            experiment=HYDRA,
-        params:
-            reads=[reads(stage) for stage in ("figures", "paper")],
-            caption=caption_facts(),
-            shown=(settings.figures.gallery_targets, settings.figures.gallery_examples),
-        message:
-            "Draw {wildcards.figure} with its caption."
-        shell:
-            "{resources.scripts}/draw_paper.py {resources.experiment} runtime.threads={threads} job.log={log}"
-            " job.figure={wildcards.figure}"

@@ -1,6 +1,6 @@
 """The captions of the paper's figures: what a reader needs to know of where the numbers come from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from trakflow.config.schema import Config
@@ -21,6 +21,8 @@ SHOWS = {
     "shorter ones, and from several epochs of each; the relative ridge is 1 everywhere.",
     "removal": "How often a target's prediction flips (left), and how far its output moves (right), when models are "
     "trained again without the training examples that a method ranks highest for it.",
+    "mislabel": "How precisely each method's self-influence, the score of a training example on itself, finds labels that "
+    "were exchanged for wrong ones, against the part of them that is found; in the legend, the average precision.",
     "gallery": "Targets with the training examples that raise (left) and lower (right) their output most, by TRAK.",
 }
 
@@ -33,27 +35,29 @@ def caption(name: str, config: Config, facts: Mapping[str, Any]) -> str:
         config: The experiment.
         facts: `experiment`; `machine`; and `unit`, `passes`, `repeats` of the seconds.
     """
-    sketch, checkpoints, evaluation = config.sketch, config.checkpoints, config.evaluation
+    sketch, checkpoints = config.sketch, config.checkpoints
     trained = f"{checkpoints.fraction:g} of the data" if checkpoints.on_subsets else "all of the data"
     k = "" if sketch.k is None else f" with k = {sketch.k:,}"
-    others = ", ".join(method_name(method) for method in config.methods)
-    subsets = "the user's own subsets"
-    if evaluation.source == "retrain":
-        subsets = f"{evaluation.subsets} subsets with {evaluation.retrains} retrains each"
-    fitted = ""
-    if config.fitted_methods:
-        fitting = config.fitting
-        fitted = f" Fitted methods: up to {fitting.subsets} further subsets, {fitting.retrains} model(s) each."
+    methods = ", ".join(method_name(method) for method in config.methods)
     return "\n".join(
         [
             SHOWS[name].format(**facts),
             "",
             f"Experiment {facts['experiment']}: {config.data.train_size:,} training examples, "
             f"{config.data.target_count:,} targets; model {config.model['_target_']}; {checkpoints.total} checkpoints, "
-            f"each trained on {trained}; sketch {sketch.name}{k}; seed {config.seed}. Methods: {others}.",
-            f"LDS over {subsets}; intervals: {evaluation.confidence:.0%} bootstrap over targets and subsets, "
-            f"{evaluation.bootstrap:,} resamples.{fitted}",
+            f"each trained on {trained}; sketch {sketch.name}{k}; seed {config.seed}. Methods: {methods}.",
+            *_evaluated(config),
             f"Machine: {facts['machine']}, {config.runtime.threads} thread(s) a job.",
             "",
         ]
     )
+
+
+def _evaluated(config: Config) -> Iterator[str]:
+    evaluation, fitting = config.evaluation, config.fitting
+    if evaluation.source != "none":
+        retrained = f"{evaluation.subsets} subsets with {evaluation.retrains} retrains each"
+        yield f"LDS over {retrained if evaluation.source == 'retrain' else 'subsets of the user'}."
+    yield f"Intervals: {evaluation.confidence:.0%} bootstrap, {evaluation.bootstrap:,} resamples."
+    if config.fitted_methods:
+        yield f"Fitted methods: up to {fitting.subsets} further subsets, {fitting.retrains} model(s) each."

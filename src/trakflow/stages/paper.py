@@ -12,6 +12,7 @@ from trakflow.errors import ConfigError
 from trakflow.figures.captions import caption
 from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
 from trakflow.figures.lds_vs_compute import lds_vs_compute
+from trakflow.figures.mislabel import mislabel
 from trakflow.figures.paper import ablation, cheap_checkpoints, sketches_and_ridges
 from trakflow.figures.removal import removal
 from trakflow.figures.style import apply_style, save_paper_figure
@@ -87,6 +88,11 @@ def _removal(config: Config, layout: Layout) -> Drawn:
     return removal(table, config.evaluation.confidence), table
 
 
+def _mislabel(config: Config, layout: Layout) -> Drawn:
+    table, curves = pd.read_csv(layout.mislabel), pd.read_csv(layout.mislabel_curve)
+    return mislabel(table, curves, config.evaluation.confidence), curves
+
+
 FIGURES: dict[str, Callable[[Config, Layout], Drawn]] = {
     "lds_vs_compute": _compute,
     "lds_vs_checkpoints": _checkpoints,
@@ -95,4 +101,5 @@ FIGURES: dict[str, Callable[[Config, Layout], Drawn]] = {
     "cheap_checkpoints": _cheap,
     "gallery": drawn_gallery,
     "removal": _removal,
+    "mislabel": _mislabel,
 }
