@@ -21,8 +21,8 @@ SHOWS = {
     "shorter ones, and from several epochs of each; the relative ridge is 1 everywhere.",
     "removal": "How often a target's prediction flips (left), and how far its output moves (right), when models are "
     "trained again without the training examples that a method ranks highest for it.",
-    "mislabel": "How precisely each method's self-influence, the score of a training example on itself, finds labels that "
-    "were exchanged for wrong ones, against the part of them that is found; in the legend, the average precision.",
+    "mislabel": "How precisely each method's self-influence, the score of a training example on itself, finds labels "
+    "that were exchanged for wrong ones, against the part of them that is found; in the legend, the average precision.",
     "gallery": "Targets with the training examples that raise (left) and lower (right) their output most, by TRAK.",
 }
 
