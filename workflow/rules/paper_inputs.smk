@@ -1,0 +1,89 @@
+# What the rules of the paper's figures read and make.
+
+VARIANTS = {variant.name: variant for variant in variants(settings)}
+PAPER_FORMS = ("svg", "png", "pdf", "csv", "txt")
+
+
+def variant_tables(name):
+    """A variant's LDS for each number of checkpoints, and against the ridge."""
+    own = Layout(layout.variant(name))
+    return [own.lds, own.ridge_curve]
+
+
+def variant_command(wildcards):
+    """The settings that a variant changes, and where its files lie."""
+    variant = VARIANTS[wildcards.variant]
+    return shlex.join(
+        [
+            *variant.overrides,
+            f"job.results={local_path(layout.variant(variant.name))}",
+            f"job.variant_of={local_path(layout.root)}",
+            f"job.own_checkpoints={str(variant.own_checkpoints).lower()}",
+        ]
+    )
+
+
+def variant_weights(wildcards):
+    """The experiment's checkpoints and what they were trained on, where a variant has none of its own."""
+    if VARIANTS[wildcards.variant].own_checkpoints:
+        return []
+    weights = [layout.checkpoint(checkpoint) for checkpoint in CHECKPOINTS]
+    return [*weights, *checkpoint_masks(TOTAL)]
+
+
+def tables_of(names):
+    """The tables of some variants."""
+    return [table for name in names for table in variant_tables(name)]
+
+
+def paper_inputs(name):
+    """What a figure of the paper's set is drawn from."""
+    tables = {
+        "lds_vs_compute": [layout.compute],
+        "lds_vs_checkpoints": [layout.lds],
+        "sketches": tables_of(sketch_variants(settings).values()),
+        "ablation": [layout.ablation],
+        "cheap_checkpoints": tables_of(cheap_variants(settings)),
+        "removal": [layout.removal],
+        "mislabel": [layout.mislabel, layout.mislabel_curve],
+        "gallery": [layout.score_topk, layout.train, layout.targets],
+    }
+    return [*tables[name], layout.forward_backward]
+
+
+def measured_work():
+    """Logs of the jobs whose seconds are counted."""
+    return sorted(
+        {
+            layout.log(work.log)
+            for method in settings.methods
+            for count in settings.counts_of(method)
+            for work in (
+                *method_work(settings, method, count),
+                *training_work(settings, method, count),
+            )
+        }
+    )
+
+
+def paper_targets(wildcards):
+    """Every form of every figure; an error where the experiment has none."""
+    if settings.paper is None:
+        raise WorkflowError(
+            "paper_figures compares methods and variants, and this experiment names none. Choose some, for example:"
+            f" snakemake --cores all paper_figures --config experiment={choice.experiment}"
+            " 'overrides=[\"paper=full\"]'"
+        )
+    return [layout.paper(name, form) for name in PAPER_FIGURES for form in PAPER_FORMS]
+
+
+PAPER_FIGURES = ["gallery"]
+PAPER_FIGURES += [
+    "lds_vs_compute",
+    "lds_vs_checkpoints",
+    "sketches",
+    "ablation",
+    "cheap_checkpoints",
+] * EVALUATED
+PAPER_FIGURES += ["removal"] * bool(settings.removal.counts)
+PAPER_FIGURES += ["mislabel"] * settings.mislabel
