@@ -44,7 +44,7 @@ class InfluenceArnoldi(CheckpointMethod):
             ConfigError: The basis of the Krylov space does not fit the memory.
         """
         matrix = GaussNewton(trained, self._curvature)
-        self._require_memory(trained, matrix.size)
+        self._require_memory(trained, matrix)
         random = generator(trained.seed, "arnoldi", trained.number)
         start = torch.from_numpy(random.standard_normal(matrix.size)).to(trained.device, matrix.dtype)
         found = largest_eigenpairs(matrix, start, self._iterations, self._eigenvalues)
@@ -52,8 +52,9 @@ class InfluenceArnoldi(CheckpointMethod):
         rows, loss_gradients = _projected(trained, found)
         return loss_gradients[:, None] * ((rows / found.values.to(rows.dtype)) @ targets.T)
 
-    def _require_memory(self, trained: Trained, size: int) -> None:
-        needed = 4 * size * (min(self._iterations, size) + self._eigenvalues)
+    def _require_memory(self, trained: Trained, matrix: GaussNewton) -> None:
+        size = matrix.size
+        needed = matrix.dtype.itemsize * size * (min(self._iterations, size) + min(self._eigenvalues, size))
         if needed > trained.memory_bytes:
             raise ConfigError(
                 f"The basis of {self._iterations} iterations by {size} parameters takes {needed >> 20} MiB, and method "

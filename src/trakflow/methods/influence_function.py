@@ -1,5 +1,7 @@
 """Influence functions (Koh & Liang 2017, arXiv 1703.04730) by conjugate gradient on the damped Gauss-Newton matrix."""
 
+from dataclasses import replace
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -11,8 +13,8 @@ from trakflow.methods.gauss_newton import GaussNewton
 from trakflow.methods.gradients import EXACT, gradients, target_gradients
 from trakflow.progress import progress
 
-# Rows of p numbers that a target needs while it is solved for: solution, residual, direction, image and copies of them.
-COPIES = 8
+# Rows of p numbers that a target needs while it is solved for: gradient, solution, residual, direction, image, copies.
+COPIES = 10
 
 
 class InfluenceFunction(CheckpointMethod):
@@ -32,7 +34,7 @@ class InfluenceFunction(CheckpointMethod):
 
     def __init__(
         self,
-        damping: float = 0.1,
+        damping: float = 10.0,
         damping_unit: str = "relative",
         curvature: str = "loss",
         tolerance: float = 1e-3,
@@ -52,38 +54,39 @@ class InfluenceFunction(CheckpointMethod):
         self._iterations = iterations
 
     def scores(self, trained: Trained) -> Float[Tensor, "n m"]:
-        """Solve for all targets, some at a time, and multiply by the gradients of all training examples.
+        """Solve for as many targets at once as fit the memory, and multiply by the gradients of all training examples.
 
         Raises:
-            ConfigError: Gradients and solutions of all targets do not fit the memory.
+            ConfigError: Not even one target fits.
             NumericalError: Conjugate gradient does not converge.
         """
         matrix = GaussNewton(trained, self._curvature)
-        _require_memory(trained, matrix.size)
-        solutions = self._solve(trained, matrix, target_gradients(trained, EXACT))
+        damping = self._damping * (matrix.mean_diagonal() if self._relative else 1.0)
+        count, at_once = len(next(iter(trained.targets.values()))), _targets_at_once(trained, matrix)
+        columns = []
+        for start in progress(range(0, count, at_once), "solve for targets"):
+            block = {name: array[start : start + at_once] for name, array in trained.targets.items()}
+            columns.append(self._scores_of(replace(trained, targets=block), matrix, damping))
+        return torch.cat(columns, dim=1)
+
+    def _scores_of(self, trained: Trained, matrix: GaussNewton, damping: float) -> Float[Tensor, "n m"]:
+        solutions = conjugate_gradient(
+            lambda vectors: matrix(vectors) + damping * vectors,
+            target_gradients(trained, EXACT).to(matrix.dtype),
+            self._tolerance,
+            self._iterations,
+        ).float()
         rows = []
         for _, found in gradients(trained, EXACT):
             rows.append(found.loss_gradients[:, None] * (found.features @ solutions.T))
         return torch.cat(rows)
 
-    def _solve(self, trained: Trained, matrix: GaussNewton, targets: Float[Tensor, "m p"]) -> Float[Tensor, "m p"]:
-        damping = self._damping * (matrix.mean_diagonal() if self._relative else 1.0)
-        at_once = max(1, trained.memory_bytes // (4 * 4 * COPIES * matrix.size))
-        solved = [
-            conjugate_gradient(
-                lambda vectors: matrix(vectors) + damping * vectors, block, self._tolerance, self._iterations
-            )
-            for block in progress(targets.to(matrix.dtype).split(at_once), "solve for targets")
-        ]
-        return torch.cat(solved).float()
 
-
-def _require_memory(trained: Trained, size: int) -> None:
-    count = len(next(iter(trained.targets.values())))
-    needed = 4 * size * (2 * count + COPIES)
-    if needed > trained.memory_bytes:
+def _targets_at_once(trained: Trained, matrix: GaussNewton) -> int:
+    of_one = matrix.dtype.itemsize * COPIES * matrix.size
+    if of_one > trained.memory_bytes // 2:
         raise ConfigError(
-            f"Gradients and solutions of {count} targets by {size} parameters take {needed >> 20} MiB, and method "
-            f"influence_function may hold {trained.memory_bytes >> 20}; raise runtime.memory_mb, or attribute fewer "
-            "targets (data.target_count)."
+            f"A target by {matrix.size} parameters takes {of_one >> 20} MiB while it is solved for, and method "
+            f"influence_function may hold {trained.memory_bytes >> 21}; raise runtime.memory_mb."
         )
+    return trained.memory_bytes // 2 // of_one
