@@ -7,6 +7,8 @@ PIP := $(BIN)/python -m pip install --quiet --constraint envs/constraints.txt
 BASE := .venv/.base-installed
 DEV := .venv/.dev-installed
 DOCS := .venv/.docs-installed
+FUZZ := .venv/.fuzz-installed
+FUZZ_SECONDS ?= 300
 
 # Of an experiment with its paper settings, `experiment:paper`.
 define paper_figures
@@ -17,7 +19,7 @@ define paper_figures
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-report cluster-test storage-test test-slow test-figures figures envs docs benchmark benchmark-parity benchmark-quality scale lint format clean
+.PHONY: help run test test-report cluster-test storage-test test-slow test-figures figures envs docs benchmark benchmark-parity benchmark-quality scale fuzz lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -36,6 +38,10 @@ $(DEV): $(BASE)
 
 $(DOCS): $(BASE)
 	$(PIP) --editable '.[docs]'
+	@touch $@
+
+$(FUZZ): $(DEV)
+	$(PIP) --editable '.[fuzz]'
 	@touch $@
 
 run: $(BASE) ## Install, run the default experiment (EXPERIMENT=digits) and write its report
@@ -89,6 +95,9 @@ benchmark-quality: $(DEV) ## LDS against featurize seconds of every sketch (runs
 
 scale: $(DEV) ## Plan the DAGs of CIFAR-10 and ImageNet at the paper's sizes: jobs, seconds and memory
 	$(BIN)/python benchmarks/scale.py --plan
+
+fuzz: $(FUZZ) ## Nightly: fuzz every reader of files by atheris (FUZZ_SECONDS=300, all together)
+	$(BIN)/python tests/fuzzing/fuzz.py --seconds $(FUZZ_SECONDS)
 
 lint: $(DEV) ## Format, style, workflow and types
 	$(BIN)/ruff check .

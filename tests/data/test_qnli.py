@@ -75,6 +75,12 @@ def test_what_is_not_qnli_is_refused(tmp_path, tokenizer):
     folder = write(tmp_path / "test", "parquet", [("who", "she", -1)] * 2)
     with pytest.raises(DataError, match="Labels of QNLI are 0, 1"):
         read(folder)
+    folder = write(tmp_path / "unlabelled", "parquet", [("who", "she", None)] * 2)
+    with pytest.raises(DataError, match="Labels of QNLI are 0, 1"):
+        read(folder)
+    folder = write(tmp_path / "untold", "jsonl", [("who", None, 0), ("who", "she", 1)])
+    with pytest.raises(DataError, match="no text"):
+        read(folder)
     (tmp_path / "other").mkdir()
     pd.DataFrame({"sentence": ["she"], "label": [0]}).to_parquet(tmp_path / "other" / "train.parquet")
     with pytest.raises(DataError, match="lacks question"):

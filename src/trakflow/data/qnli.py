@@ -83,16 +83,18 @@ def _part(part: str, size: int, length: int, folder: str | None, cache: str, tok
     rows = generator("qnli", part).permutation(len(pairs))[:size]
     chosen = pairs.select(rows)
     questions, answers = list(chosen["question"]), list(chosen["sentence"])
+    if not all(isinstance(text, str) for text in questions + answers):
+        raise DataError(f"Some questions or sentences of QNLI's part {part} are no text; remove or repair them.")
     arrays = {**token_arrays(tokenizer, questions, length, answers), "labels": _labels(chosen["label"])}
     texts = [f"{question} \N{EM DASH} {answer}" for question, answer in zip(questions, answers, strict=True)]
     return Examples(arrays, [f"{part}-{row}" for row in rows], texts=texts)
 
 
-def _labels(values: Sequence[int | str]) -> np.ndarray:
+def _labels(values: Sequence[Any]) -> np.ndarray:
     """Numbers as on the hub, or names as in GLUE's archive."""
     numbers = {name: number for number, name in enumerate(CLASS_NAMES)}
-    found = [numbers.get(value, -1) if isinstance(value, str) else int(value) for value in values]
-    if not set(found) <= {0, 1}:
+    found = [numbers.get(value, -1) if isinstance(value, str) else value for value in values]
+    if not all(type(value) is int and value in (0, 1) for value in found):
         raise DataError(f"Labels of QNLI are 0, 1 or {', '.join(CLASS_NAMES)}, but there are others.")
     return np.array(found, np.int64)
 
