@@ -173,7 +173,7 @@ def map_numpy(path: Path | str, mode: Literal["r", "c"] = "r") -> np.ndarray:
             array.close()
             raise ValueError("it is an archive of several")
         if array.dtype.kind not in "biuf":
-            raise ValueError(f"it holds no numbers but {array.dtype}")
+            raise ValueError(f"expected numbers, found {array.dtype}")
     except Exception as error:
         # numpy's parser of headers has no error of its own: whatever it stumbles over comes out.
         raise StoreError(
