@@ -46,16 +46,18 @@ def caption(name: str, config: Config, facts: Mapping[str, Any]) -> str:
             f"Experiment {facts['experiment']}: {config.data.train_size:,} training examples, "
             f"{config.data.target_count:,} targets; model {config.model['_target_']}; {checkpoints.total} checkpoints, "
             f"each trained on {trained}; sketch {sketch.name}{k}; seed {config.seed}. Methods: {methods}.",
-            *_evaluated(config),
+            *_evaluated(name, config),
             f"Machine: {facts['machine']}, {config.runtime.threads} thread(s) a job.",
             "",
         ]
     )
 
 
-def _evaluated(config: Config) -> Iterator[str]:
-    evaluation, fitting = config.evaluation, config.fitting
-    if evaluation.source != "none":
+def _evaluated(name: str, config: Config) -> Iterator[str]:
+    evaluation, fitting, removal = config.evaluation, config.fitting, config.removal
+    if name == "removal":
+        yield f"{removal.targets} targets with {removal.retrains} retrains each; intervals are over targets."
+    elif evaluation.source != "none":
         retrained = f"{evaluation.subsets} subsets with {evaluation.retrains} retrains each"
         yield f"LDS over {retrained if evaluation.source == 'retrain' else 'subsets of the user'}."
     yield f"Intervals: {evaluation.confidence:.0%} bootstrap, {evaluation.bootstrap:,} resamples."
