@@ -128,3 +128,13 @@ def test_checkpoints_of_the_users_own_are_read_where_they_lie(bucket: Bucket, fi
     flags = ["--cores", "2", *bucket.flags("imported")]
     snakemake(tmp_path, overrides(TINY, own), [target, *flags])
     assert bucket.read(f"imported/{target}") == (finished / ROOT / "checkpoints/1.safetensors").read_bytes()
+
+
+def test_files_that_jobs_could_not_read_are_refused_before_any_job(bucket: Bucket, tmp_path: Path) -> None:
+    pytest.importorskip("snakemake_executor_plugin_kubernetes")
+    (tmp_path / "mine.safetensors").touch()
+    own = {"checkpoints.count": "null", "evaluation.checkpoint_counts": "[]", "checkpoints.files": "[mine.safetensors]"}
+    flags = [*bucket.flags("planned"), "--profile", str(REPOSITORY / "workflow/profiles/kubernetes"), "--dry-run"]
+    done = snakemake(tmp_path, overrides(TINY, own), flags, check=False)
+    assert done.returncode == 1
+    assert "mine.safetensors is read where it lies" in done.stdout + done.stderr

@@ -46,7 +46,13 @@ def local_path(path):
 
 
 def brought(path):
-    """A file of the user's own: read where it lies, even if results are kept in remote storage."""
+    """A file of the user's own: read where it lies, even if results are kept in remote storage. For input functions."""
+    shared = {usage.name for usage in workflow.storage_settings.shared_fs_usage}
+    if workflow.is_main_process and "INPUT_OUTPUT" not in shared:
+        raise WorkflowError(
+            f"{path} is read where it lies, which jobs without a shared file system cannot. Use an executor that has one"
+            " (--executor local, or Slurm), or let the experiment make what that file holds."
+        )
     return local(str(path))
 
 
@@ -219,8 +225,8 @@ def evaluation_inputs():
     if RETRAINED:
         return retrained_models("evaluation", SUBSETS["evaluation"])
     return {
-        "masks": brought(settings.evaluation.masks),
-        "outputs": brought(settings.evaluation.outputs),
+        "masks": lambda wildcards: brought(settings.evaluation.masks),
+        "outputs": lambda wildcards: brought(settings.evaluation.outputs),
     }
 
 

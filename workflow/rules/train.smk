@@ -64,7 +64,11 @@ else:
 
     rule import_mask:
         input:
-            brought(settings.checkpoints.masks) if settings.checkpoints.masks else [],
+            lambda wildcards: (
+                brought(settings.checkpoints.masks)
+                if settings.checkpoints.masks
+                else []
+            ),
         output:
             layout.checkpoint_mask("{checkpoint}"),
         log:
