@@ -159,6 +159,7 @@ def test_mislabel_shows_each_methods_curve_with_its_average_precision_and_chance
     assert "20 wrong labels among 200" in axes.get_xlabel()
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0.1, 1], [0.6, 0.9], [1, 0.1]])
     np.testing.assert_allclose(axes.lines[1].get_xydata(), [[1, 0.1]])
+    assert axes.lines[1].get_markevery() is None
     assert set(axes.lines[2].get_ydata()) == {0.1}
 
 
