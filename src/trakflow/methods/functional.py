@@ -20,6 +20,7 @@ from torch.func import functional_call
 
 from trakflow.errors import ConfigError, NumericalError, SketchError
 from trakflow.methods.base import Trained
+from trakflow.methods.gradients import one_example
 from trakflow.seeds import derive_seed
 from trakflow.sketches.memory import activation_bytes
 from trakflow.sketches.parameters import differentiated_parameters
@@ -113,9 +114,7 @@ def sizes(trained: Trained, k: int, ridge: float, patterns: list[str] | None, ba
             f"and not larger than that of parameters ({entries}), or its Gram matrix has no inverse; set "
             f"method.{name}.make.k, or a ridge."
         )
-    # Copies: a view would count the memory of all examples.
-    example = {field: array[:1].clone() for field, array in trained.train.items()}
-    bytes_each = 4 * (5 * entries + k) + 4 * activation_bytes(trained.model, trained.task, example)
+    bytes_each = 4 * (5 * entries + k) + 4 * activation_bytes(trained.model, trained.task, one_example(trained))
     return Sizes(tuple(found), entries, batch or max(1, min(n, trained.memory_bytes // bytes_each)))
 
 

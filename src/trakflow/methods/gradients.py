@@ -33,8 +33,8 @@ def sketch_settings(sketch: dict[str, Any] | None) -> SketchSettings:
 
 
 def one_example(trained: Trained) -> dict[str, Tensor]:
-    """Return the first training example alone: a view would count, where memory is measured, as all of them."""
-    return {name: array[:1].clone() for name, array in trained.train.items()}
+    """Return the first training example, a batch of one."""
+    return {name: array[:1] for name, array in trained.train.items()}
 
 
 def gradients(trained: Trained, settings: SketchSettings) -> Iterator[tuple[int, SketchedBatch]]:

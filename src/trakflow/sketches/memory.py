@@ -28,12 +28,14 @@ def activation_bytes(model: nn.Module, task: Task, example: Batch) -> int:
     Args:
         model: The model.
         task: Says how it is called.
-        example: A batch of one.
+        example: A batch of one, which may be a view into all of them.
     """
     weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     kept: dict[int, int] = {}
 
     alive: list[Tensor] = []
+    # A view would count as all of the array that it lies in.
+    example = {name: array.clone() for name, array in example.items()}
 
     def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()

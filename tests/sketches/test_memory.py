@@ -1,0 +1,26 @@
+"""What an example takes, by which batch sizes are chosen."""
+
+import torch
+
+from trakflow.models.mlp import MLP
+from trakflow.sketches.memory import activation_bytes, examples_at_once
+from trakflow.tasks.classification import Classification
+
+
+def arrays(count):
+    return {"inputs": torch.randn(count, 5), "labels": torch.zeros(count, dtype=torch.long)}
+
+
+def test_an_example_takes_the_same_memory_wherever_it_lies():
+    model, task = MLP(5, [4], 3).eval(), Classification()
+    found = [
+        activation_bytes(model, task, {name: array[:1] for name, array in arrays(count).items()})
+        for count in (1, 2, 100_000)
+    ]
+    assert found[0] == found[1] == found[2]
+    # Inputs, two layers' outputs and what comes between them: tens of numbers, not hundreds of thousands.
+    assert 4 * (5 + 4 + 3) <= found[0] < 1000
+
+
+def test_batches_fill_the_budget_up_to_the_largest_that_pays():
+    assert [examples_at_once(100, budget) for budget in (0, 99, 1000, 10**9)] == [1, 1, 10, 256]
