@@ -181,7 +181,10 @@ def test_a_run_that_stops_early_is_the_first_part_of_the_whole_one():
     short = train(data, indices, epochs=2, schedule="linear")
     start = make_model(factory, derive_seed(0, "init"))
     moved = [
-        sum(float((new - old).abs().sum()) for new, old in zip(model.parameters(), start.parameters(), strict=True))
+        sum(
+            float((new - old).detach().abs().sum())
+            for new, old in zip(model.parameters(), start.parameters(), strict=True)
+        )
         for model in (early, short)
     ]
     assert moved[0] > moved[1]
