@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from trakflow.config.compose import compose_config
 from trakflow.data import cifar10, fashion_mnist, imagenet, sotu
@@ -20,6 +21,7 @@ from trakflow.errors import TrakflowError
 from trakflow.features import FeatureSet
 from trakflow.models.weights import load_weights, read_state, write_weights
 from trakflow.sources.archives import zip_member
+from trakflow.stages.tables import read_table
 from trakflow.store import ArrayFile, read_facts, write_arrays, write_json
 from trakflow.traker.records import Gathered, Recorder
 from trakflow.traker.workflow_folder import _read_config
@@ -148,6 +150,10 @@ def _image_seeds() -> list[bytes]:
     return found
 
 
+def _topk(path: Path) -> None:
+    pd.DataFrame({"target": [0, 1], "score": [0.5, -0.5]}).to_parquet(path)
+
+
 def _labels(folder: Path) -> None:
     (folder / "val").mkdir()
     for name in ("a.JPEG", "b.JPEG"):
@@ -198,6 +204,14 @@ READERS = {
     "image": Reader("a.JPEG", lambda folder: imagenet._decode(folder / "a.JPEG", 8), _image_seeds),
     "csv": Reader(
         "labels.csv", _labels, lambda: [b"ImageId,PredictionString\na,n01 1 2 3 4\nb.JPEG,n02\n", b'"a",n01\n']
+    ),
+    "table": Reader("a.csv", lambda folder: read_table(folder / "a.csv", ("lds",)), lambda: [b"method,lds\ntrak,.5\n"]),
+    "parquet": Reader(
+        "a.parquet",
+        lambda folder: read_table(folder / "a.parquet", ("target",)),
+        lambda: [
+            _written(lambda path: pd.DataFrame({"target": [0, 1], "score": [0.5, -0.5]}).to_parquet(path), "a.parquet")
+        ],
     ),
     "results_yaml": Reader("config.yaml", lambda folder: _read_config(str(folder / "config.yaml")), lambda: [CONFIG]),
     "experiment_yaml": Reader(

@@ -16,6 +16,7 @@ from trakflow.evaluation.retrained import read_batches
 from trakflow.layout import Layout
 from trakflow.stages.attribute import features_of, load_parts
 from trakflow.stages.evaluate import evaluation_data
+from trakflow.stages.tables import read_table
 from trakflow.stages.variants import lds_columns, write_table
 from trakflow.store import read_facts
 
@@ -32,7 +33,7 @@ def ablate(config: Config, layout: Layout) -> None:
         for name, scores in (*found.items(), *_thresholded(config, layout, found["TRAK"]))
     ]
     for name, text in ablated_variants(config).items():
-        table = pd.read_csv(Layout(layout.variant(name)).lds)
+        table = read_table(Layout(layout.variant(name)).lds)
         last = table[table["checkpoints"] == config.checkpoints.total].iloc[0]
         rows.append({"variant": text, **{name: float(last[name]) for name in ("lds", "ci_low", "ci_high")}})
     write_table(layout.ablation, pd.DataFrame(rows))

@@ -10,6 +10,7 @@ import pandas as pd
 from trakflow.config.schema import Config
 from trakflow.evaluation.costs import Cost, cost_of, method_work, training_work
 from trakflow.layout import Layout
+from trakflow.stages.tables import read_table
 from trakflow.stages.timing import read_seconds
 from trakflow.store import atomic_path, read_facts
 
@@ -20,7 +21,7 @@ UNKNOWN = Cost(math.nan, math.nan, math.nan, 0)
 def compute(config: Config, layout: Layout) -> None:
     """Write for each row of the LDS table its seconds, and the same in passes over the training set."""
     unit = read_facts(layout.forward_backward, "seconds")
-    table = pd.read_csv(layout.lds)
+    table = read_table(layout.lds)
     counts = [count for method in config.methods for count in config.counts_of(method)]
     rows = [
         _row(config, layout, row, count, unit["seconds"])

@@ -19,13 +19,14 @@ from trakflow.figures.top_groups import shown_groups, top_groups
 from trakflow.layout import Layout
 from trakflow.ranks import rank_correlations
 from trakflow.stages.evaluate import evaluation_data
+from trakflow.stages.tables import read_table
 from trakflow.store import ArrayFile, map_numpy, read_facts
 
 
 def draw_lds_vs_checkpoints(config: Config, layout: Layout) -> None:
     """Draw LDS against the number of checkpoints."""
     apply_style(config.figures)
-    table = pd.read_csv(layout.lds)
+    table = read_table(layout.lds)
     save_figure(lds_vs_checkpoints(table, config.evaluation.confidence), table, layout, "lds_vs_checkpoints")
 
 
@@ -57,14 +58,14 @@ def draw_predicted_vs_actual(config: Config, layout: Layout) -> None:
 def draw_removal(config: Config, layout: Layout) -> None:
     """Draw what becomes of predictions when the examples that methods rank highest are left out."""
     apply_style(config.figures)
-    table = pd.read_csv(layout.removal)
+    table = read_table(layout.removal)
     save_figure(removal(table, config.evaluation.confidence), table, layout, "removal")
 
 
 def draw_mislabel(config: Config, layout: Layout) -> None:
     """Draw how precisely each method's self-influence finds wrong labels."""
     apply_style(config.figures)
-    table, curves = pd.read_csv(layout.mislabel), pd.read_csv(layout.mislabel_curve)
+    table, curves = read_table(layout.mislabel), read_table(layout.mislabel_curve)
     save_figure(mislabel(table, curves, config.evaluation.confidence), curves, layout, "mislabel")
 
 
@@ -93,7 +94,7 @@ def draw_gallery(config: Config, layout: Layout) -> None:
 def drawn_gallery(config: Config, layout: Layout) -> tuple[Figure, pd.DataFrame]:
     """Return the gallery and its table."""
     settings = config.figures
-    table = pd.read_parquet(layout.score_topk)
+    table = read_table(layout.score_topk)
     table = table[
         table["target"].isin(_gallery_targets(config)) & (table["rank"] <= settings.gallery_examples)
     ].reset_index(drop=True)
@@ -119,7 +120,7 @@ def _chosen_inputs(file: ArrayFile, rows: pd.Series) -> dict[int, np.ndarray]:
 def draw_top_groups(config: Config, layout: Layout) -> None:
     """Draw targets with the groups of training examples that raise or lower their output most."""
     apply_style(config.figures)
-    best = pd.read_parquet(layout.group_topk)
+    best = read_table(layout.group_topk)
     table = shown_groups(best, _gallery_targets(config).tolist(), config.figures.gallery_examples)
     save_figure(top_groups(table, config.data.class_names), table, layout, "top_groups")
 

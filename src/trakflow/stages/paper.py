@@ -19,6 +19,7 @@ from trakflow.figures.style import apply_style, save_paper_figure
 from trakflow.layout import Layout
 from trakflow.machine import machine
 from trakflow.stages.figures import drawn_gallery
+from trakflow.stages.tables import read_table
 from trakflow.store import read_facts
 
 Drawn = tuple[Figure, pd.DataFrame]
@@ -43,12 +44,12 @@ def draw_paper(config: Config, layout: Layout) -> None:
 
 
 def _compute(config: Config, layout: Layout) -> Drawn:
-    table, unit = pd.read_csv(layout.compute), read_facts(layout.forward_backward, "seconds")["seconds"]
+    table, unit = read_table(layout.compute), read_facts(layout.forward_backward, "seconds")["seconds"]
     return lds_vs_compute(table, unit, config.evaluation.confidence, config.figures.published), table
 
 
 def _checkpoints(config: Config, layout: Layout) -> Drawn:
-    table = pd.read_csv(layout.lds)
+    table = read_table(layout.lds)
     return lds_vs_checkpoints(table, config.evaluation.confidence), table
 
 
@@ -57,17 +58,17 @@ def _sketches(config: Config, layout: Layout) -> Drawn:
     by_k, by_ridge = [], []
     for (sketch, k), name in names.items():
         variant = Layout(layout.variant(name))
-        last = pd.read_csv(variant.lds).iloc[[-1]].assign(sketch=sketch, k=k)
+        last = read_table(variant.lds).iloc[[-1]].assign(sketch=sketch, k=k)
         by_k.append(last)
         if k == max(size for other, size in names if other == sketch):
-            by_ridge.append(pd.read_csv(variant.ridge_curve).assign(sketch=sketch, k=k))
+            by_ridge.append(read_table(variant.ridge_curve).assign(sketch=sketch, k=k))
     first, second = pd.concat(by_k), pd.concat(by_ridge)
     table = pd.concat([first.assign(against="k"), second.assign(against="ridge")])
     return sketches_and_ridges(first, second, config.evaluation.subsets, config.evaluation.confidence), table
 
 
 def _ablation(config: Config, layout: Layout) -> Drawn:
-    table = pd.read_csv(layout.ablation)
+    table = read_table(layout.ablation)
     return ablation(table, config.evaluation.subsets, config.evaluation.confidence), table
 
 
@@ -76,7 +77,7 @@ def _cheap(config: Config, layout: Layout) -> Drawn:
     texts = cheap_variants(config)
     for variant in variants(config):
         if variant.name in texts:
-            rows = pd.read_csv(Layout(layout.variant(variant.name)).lds)
+            rows = read_table(Layout(layout.variant(variant.name)).lds)
             passes = rows["checkpoints"].map(variant.training_passes)
             found.append(rows.assign(checkpoints_of=texts[variant.name], training_passes=passes))
     table = pd.concat(found)
@@ -84,12 +85,12 @@ def _cheap(config: Config, layout: Layout) -> Drawn:
 
 
 def _removal(config: Config, layout: Layout) -> Drawn:
-    table = pd.read_csv(layout.removal)
+    table = read_table(layout.removal)
     return removal(table, config.evaluation.confidence), table
 
 
 def _mislabel(config: Config, layout: Layout) -> Drawn:
-    table, curves = pd.read_csv(layout.mislabel), pd.read_csv(layout.mislabel_curve)
+    table, curves = read_table(layout.mislabel), read_table(layout.mislabel_curve)
     return mislabel(table, curves, config.evaluation.confidence), curves
 
 
