@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from trakflow.machine import processor
+
 # Of one sample: a shorter call is repeated within it, so that the jitter of timer and scheduler is small.
 SAMPLE_SECONDS = 0.05
 # A first call that takes longer counts: what it does once and never again is nothing to it.
@@ -181,15 +183,7 @@ def machine(device: str) -> str:
     if torch.device(device).type == "cuda":
         return torch.cuda.get_device_name(device)
     gib = round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
-    return f"{_processor()}, {os.cpu_count()} cores, {gib} GiB, {platform.system()}"
-
-
-def _processor() -> str:
-    if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    return f"{processor()}, {os.cpu_count()} cores, {gib} GiB, {platform.system()}"
 
 
 def versions(*packages: str) -> str:

@@ -9,13 +9,13 @@ on. Ratios are taken within a repeat. The defaults take about four minutes on an
 
 import argparse
 import math
+import os
 import platform
 import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,7 @@ import torch
 
 from trakflow.config.compose import compose_config
 from trakflow.config.schema import Config, Training
+from trakflow.machine import processor
 from trakflow.seeds import derive_seed
 from trakflow.stages.common import make_task, model_factory
 from trakflow.store import atomic_path
@@ -129,11 +130,8 @@ def measure(experiment: str, threads: int, arguments: argparse.Namespace) -> dic
 
 
 def machine() -> str:
-    """Return the processor's name and its number of cores, as far as the system tells."""
-    about = Path("/proc/cpuinfo")
-    lines = about.read_text().splitlines() if about.is_file() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor() or platform.machine()}, {len(names) or '?'} cores"
+    """Return the processor's name and the number of cores."""
+    return f"{processor()}, {os.cpu_count()} cores"
 
 
 def main() -> None:

@@ -84,6 +84,8 @@ def main() -> None:
 
 def measured(given: argparse.Namespace, threads: int, dense: str, cache: str) -> dict[str, object]:
     """Measure one setting, alternately with its floor, and print it."""
+    from trakflow.machine import processor
+
     found: dict[str, list[dict]] = {"score": [], "read": [], "product": []}
     for _ in range(given.repeats):
         for job, results in found.items():
@@ -92,7 +94,9 @@ def measured(given: argparse.Namespace, threads: int, dense: str, cache: str) ->
     seconds = {job: [result["seconds"] for result in results] for job, results in found.items()}
     floors = list(map(max, seconds["read"], seconds["product"]))
     ratios = [spent / floor for spent, floor in zip(seconds["score"], floors, strict=True)]
-    processor = [score["cpu"] / product["cpu"] for score, product in zip(found["score"], found["product"], strict=True)]
+    cpu_ratios = [
+        score["cpu"] / product["cpu"] for score, product in zip(found["score"], found["product"], strict=True)
+    ]
     row = {
         "rows": given.rows,
         "features": given.features,
@@ -107,14 +111,14 @@ def measured(given: argparse.Namespace, threads: int, dense: str, cache: str) ->
         "ratio_median": round(statistics.median(ratios), 3),
         "ratio_min": round(min(ratios), 3),
         "ratio_max": round(max(ratios), 3),
-        "cpu_ratio_median": round(statistics.median(processor), 3),
+        "cpu_ratio_median": round(statistics.median(cpu_ratios), 3),
         "score_seconds_median": round(statistics.median(seconds["score"]), 3),
         "read_seconds_median": round(statistics.median(seconds["read"]), 3),
         "product_seconds_median": round(statistics.median(seconds["product"]), 3),
         "peak_rss_mb_max": max(result["peak_rss_mb"] for result in found["score"]),
         "largest_error": max(result["error"] for result in found["score"]),
         "load_average": round(os.getloadavg()[0], 1),
-        "processor": processor_name(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         **found["product"][0]["versions"],
     }
@@ -313,15 +317,6 @@ def link_checkpoints(given: argparse.Namespace, path: Path) -> None:
     origin = path.parent if path.parent.name == "0" else path
     for number in range(1, given.checkpoints):
         origin.with_name(f"{number}{origin.suffix}").symlink_to(origin.name)
-
-
-def processor_name() -> str:
-    """Return the processor's name, as far as the system tells."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
 JOBS = {"make": job_make, "score": job_score, "read": job_read, "product": job_product}

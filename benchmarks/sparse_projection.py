@@ -9,13 +9,13 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import numba
 import numpy as np
 import pandas as pd
 import torch
 
+from trakflow.machine import processor
 from trakflow.sketches.sjlt import SparseProjection
 from trakflow.store import atomic_path
 
@@ -38,14 +38,6 @@ began = time.perf_counter()
 projection._add_compiled(features, "a", gradients)
 print(time.perf_counter() - began)
 """
-
-
-def processor() -> str:
-    """Return the name of the processor where the system tells it."""
-    information = Path("/proc/cpuinfo")
-    lines = information.read_text(encoding="utf8").splitlines() if information.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -160,13 +160,11 @@ def measure(
 
 def where() -> dict[str, str]:
     """Name the machine and the versions."""
-    processor = platform.processor() or platform.machine()
-    if (cpuinfo := Path("/proc/cpuinfo")).is_file():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
+    from trakflow.machine import processor
+
     packages = ", ".join(f"{name} {version(name)}" for name in ("snakemake", "torch", "numpy", "hydra-core"))
     return {
-        "machine": f"{processor}, {os.cpu_count()} cores, {platform.system()}",
+        "machine": f"{processor()}, {os.cpu_count()} cores, {platform.system()}",
         "versions": f"python {platform.python_version()}, {packages}",
     }
 

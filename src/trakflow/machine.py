@@ -10,10 +10,11 @@ def machine() -> str:
     """Return processor, cores, memory and the versions that matter for speed."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "numpy"))
-    return f"{_processor()}, {os.cpu_count()} cores, {memory:.0f} GiB; Python {platform.python_version()}, {versions}"
+    return f"{processor()}, {os.cpu_count()} cores, {memory:.0f} GiB; Python {platform.python_version()}, {versions}"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the processor's name, as far as the system tells."""
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf8").splitlines():
             if line.startswith("model name"):

@@ -9,9 +9,13 @@ TRAINED = {"train_checkpoint", "retrain", "retrain_on_all", "retrain_without"}
 GRADIENTS = {"featurize", "featurize_targets", "import_features"}
 MODEL = {*TRAINED, *GRADIENTS, "import_checkpoint", "retrained_outputs", "forward_backward"}
 
+LDS = {"evaluate", "variant", "ablate"}
+INTERVALS = {*LDS, "evaluate_removal", "evaluate_mislabel"}
+COUNTED = {"evaluate", "compute"}
+
 # One changed setting, and the stages that must run again for it and not for what they read of others' files.
 CHANGES = {
-    "seed=1": {*TRAINED, *GRADIENTS, "subsets", "evaluate", "remove", "evaluate_removal", "evaluate_mislabel"},
+    "seed=1": {*TRAINED, *GRADIENTS, "subsets", "remove", *INTERVALS},
     "data.train_size=1000": {"prepare_train", "train_checkpoint", "import_mask", "subsets"},
     "data.target_count=20": {"prepare_targets"},
     "+data.train.folder=x": {"prepare_train"},
@@ -27,7 +31,7 @@ CHANGES = {
     "training.weight_decay=0": TRAINED,
     "training.schedule=cosine": TRAINED,
     "training.ensemble=false": set(),
-    "checkpoints.count=11": {"evaluate"},
+    "checkpoints.count=11": {*COUNTED, "variant"},
     "checkpoints.trained_on=everything": {"train_checkpoint", "choose_ridge"},
     "checkpoints.fraction=0.6": {"train_checkpoint"},
     "targets.output=3": {"prepare_targets"},
@@ -42,14 +46,14 @@ CHANGES = {
     "solver.ridge_grid.points=9": {"choose_ridge"},
     "scores.topk=7": {"score"},
     "scores.groups=labels": {"score"},
-    "evaluation.subsets=90": {"evaluate"},
-    "evaluation.retrains=4": {"evaluate"},
+    "evaluation.subsets=90": LDS,
+    "evaluation.retrains=4": LDS,
     "evaluation.fraction=0.4": {"subsets"},
     "evaluation.models_per_batch=25": set(),
-    "evaluation.checkpoint_counts=[1]": {"evaluate"},
+    "evaluation.checkpoint_counts=[1]": {*COUNTED, "variant"},
     "evaluation.checkpoint_counts=[10,5,2,1,99]": set(),
-    "evaluation.bootstrap=500": {"evaluate", "evaluate_removal", "evaluate_mislabel"},
-    "evaluation.confidence=0.9": {"evaluate", "evaluate_removal", "evaluate_mislabel"},
+    "evaluation.bootstrap=500": INTERVALS,
+    "evaluation.confidence=0.9": INTERVALS,
     "removal.counts=[5]": {"evaluate_removal"},
     "removal.targets=7": {"evaluate_removal"},
     "removal.retrains=1": {"evaluate_removal"},
@@ -64,6 +68,7 @@ CHANGES = {
     "runtime.threads=2": set(),
     "runtime.memory_mb=500": set(),
     "runtime.minutes=5": set(),
+    "runtime.repeats=3": set(),
     "job.checkpoint=3": set(),
     "job.results=elsewhere": set(),
 }
@@ -89,8 +94,11 @@ def test_what_is_read_only_under_another_setting_matters_only_then():
         (given, "solver.ridge_grid.points=9", set()),
         (given, "checkpoints.trained_on=everything", {"train_checkpoint"}),
         (predicted, "model.widths=[5]", {"prepare_targets", *MODEL}),
-        (files, "evaluation.outputs=c", {"evaluate"}),
+        (files, "evaluation.outputs=c", LDS),
         (files, "evaluation.retrains=5", set()),
+        (["paper=quick"], "paper.ridges.points=3", set()),
+        (["paper=quick"], "paper.sketches.sjlt=[64]", {"draw_paper"}),
+        (["paper=quick"], "sketch.k=256", {*GRADIENTS, "ablate", "attribute"}),
     ):
         before, after = compose_config("digits", base), compose_config("digits", [*base, override])
         assert changed(before, after) == expected, (base, override)

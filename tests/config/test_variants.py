@@ -63,3 +63,16 @@ def test_training_is_counted_in_passes_over_the_whole_training_set(config):
 def test_epochs_that_cannot_be_are_refused(override, message):
     with pytest.raises(ConfigError, match=message):
         compose_config("digits", [*BASE, override])
+
+
+def test_only_the_largest_k_of_a_sketch_is_scored_at_each_ridge_of_the_figure(config):
+    found = {variant.name for variant in variants(config) if variant.ridge_curve}
+    assert found == {"tensor_sketch_2048", "sjlt_2048", "factorized_2048", "rademacher_2048", "gaussian_512"}
+    for variant in variants(config):
+        own = compose_config("digits", [*BASE, *variant.overrides])
+        assert own.paper.ridges == (config.paper.ridges if variant.ridge_curve else None)
+
+
+def test_a_sketch_that_there_is_not_is_refused():
+    with pytest.raises(ConfigError, match=r"paper\.sketches\.sparse"):
+        compose_config("digits", [*BASE, "+paper.sketches.sparse=[64]"])

@@ -3,7 +3,7 @@
 from trakflow.config.compose import compose_config
 from trakflow.figures.captions import caption
 
-FACTS = {"experiment": "one", "machine": "a machine", "unit": 0.5, "passes": 7, "repeats": 3}
+FACTS = {"experiment": "one", "machine": "a machine", "threads": 1, "seconds": 0.5, "passes": 7, "repeats": 3}
 
 
 def test_removal_is_of_targets_and_their_retrains_and_the_lds_of_subsets():

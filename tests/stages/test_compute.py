@@ -26,7 +26,7 @@ def test_seconds_of_a_row_are_those_of_its_jobs_and_their_unit_a_pass(experiment
         for method in config.methods
         for count in config.counts_of(method)
     ]
-    write_json(layout.forward_backward, {"seconds": 0.5, "passes": 7})
+    write_json(layout.forward_backward, {"seconds": 0.5, "passes": 7, "threads": 1})
     (tmp_path / "results" / "evaluation").mkdir(exist_ok=True)
     pd.DataFrame(rows).to_csv(layout.lds, index=False)
     pieces = {}

@@ -59,7 +59,7 @@ if settings.paper is not None:
             scripts=SCRIPTS,
             experiment=HYDRA,
         params:
-            reads=[reads(stage) for stage in ("figures", "paper")],
+            reads=[reads(stage) for stage in ("figures", "draw_paper")],
             caption=caption_facts(),
             shown=(settings.figures.gallery_targets, settings.figures.gallery_examples),
         message:
@@ -93,7 +93,7 @@ if settings.paper is not None and EVALUATED:
             scripts=SCRIPTS,
             experiment=HYDRA,
         params:
-            reads=reads("evaluate"),
+            reads=reads("compute"),
         message:
             "Put what each method cost beside its LDS."
         shell:
@@ -133,11 +133,11 @@ if settings.paper is not None and EVALUATED:
                     "finalize",
                     "choose_ridge",
                     "score",
-                    "evaluate",
-                    "paper",
+                    "variant",
                 )
             ],
             variant=variant_command,
+            ridges=variant_ridges,
         message:
             "Featurize, score and evaluate variant {wildcards.variant}."
         shell:
@@ -174,7 +174,7 @@ if settings.paper is not None and EVALUATED:
             scripts=SCRIPTS,
             experiment=HYDRA,
         params:
-            reads=[reads(stage) for stage in ("evaluate", "paper")],
+            reads=reads("ablate"),
         message:
             "Evaluate the method without its parts."
         shell:

@@ -23,6 +23,12 @@ def variant_command(wildcards):
     )
 
 
+def variant_ridges(wildcards):
+    """At which ridges a variant is scored besides its own, for the figure; at none, if it does not show the variant."""
+    shown = VARIANTS[wildcards.variant].ridge_curve and settings.paper.ridges
+    return settings.paper.ridges.model_dump() if shown else None
+
+
 def variant_weights(wildcards):
     """The experiment's checkpoints and what they were trained on, where a variant has none of its own."""
     if VARIANTS[wildcards.variant].own_checkpoints:
@@ -74,6 +80,11 @@ def paper_targets(wildcards):
             f" snakemake --cores all paper_figures --config experiment={choice.experiment}"
             " 'overrides=[\"paper=full\"]'"
         )
+    if EVALUATED and (settings.checkpoints.files or settings.features_from):
+        raise WorkflowError(
+            "paper_figures says what every method cost, and checkpoints.files or features_from bring what was not made"
+            " here. Set both to null, or evaluation=none for the other figures."
+        )
     return [layout.paper(name, form) for name in PAPER_FIGURES for form in PAPER_FORMS]
 
 
@@ -81,9 +92,9 @@ PAPER_FIGURES = ["gallery"]
 PAPER_FIGURES += [
     "lds_vs_compute",
     "lds_vs_checkpoints",
-    "sketches",
     "ablation",
     "cheap_checkpoints",
 ] * EVALUATED
+PAPER_FIGURES += ["sketches"] * (EVALUATED and bool(sketch_variants(settings)))
 PAPER_FIGURES += ["removal"] * bool(settings.removal.counts)
 PAPER_FIGURES += ["mislabel"] * settings.mislabel

@@ -147,10 +147,14 @@ class Targets(Section):
     output: Literal["true_label", "predicted"] | NonNegativeInt = "true_label"
 
 
+# Sketches to k numbers.
+Projection = Literal["tensor_sketch", "factorized", "sjlt", "gaussian", "rademacher", "fast_jl"]
+
+
 class Sketch(Section):
     """How a per-example gradient becomes k numbers."""
 
-    name: Literal["tensor_sketch", "factorized", "sjlt", "gaussian", "rademacher", "identity", "fast_jl"]
+    name: Literal[Projection, "identity"]
     k: PositiveInt | None = None
     side: PositiveInt | None = None
     nonzeros: PositiveInt | None = None
@@ -319,7 +323,7 @@ class Paper(Section):
 
     Attributes:
         sketches: Numbers of features k of each sketch in the figure of LDS against k.
-        ridges: Ridges of the figure of LDS against the ridge.
+        ridges: Ridges of the figure of LDS against the ridge; null for a variant that it does not show.
         epochs: Of one run, whose weights are attributed by in the figure of cheap checkpoints.
         counts: Numbers of checkpoints of methods that are slow: of `traker`, `dattri`, `influence_function`,
             `influence_arnoldi` and `ekfac`; the experiment's for those that are not named.
@@ -327,8 +331,8 @@ class Paper(Section):
             examples; null for the experiment's.
     """
 
-    sketches: dict[str, Annotated[list[PositiveInt], Field(min_length=1)]] = {}
-    ridges: RidgeGrid = RidgeGrid(points=13)
+    sketches: dict[Projection, Annotated[list[PositiveInt], Field(min_length=1)]] = {}
+    ridges: RidgeGrid | None = RidgeGrid(points=13)
     epochs: list[PositiveInt] = []
     counts: dict[
         Literal["traker", "dattri", "influence_function", "influence_arnoldi", "ekfac"], list[PositiveInt]

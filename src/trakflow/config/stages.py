@@ -9,6 +9,7 @@ from typing import Any
 
 from trakflow.config.schema import Config
 from trakflow.config.user_code import with_source
+from trakflow.config.variants import ablated_variants, cheap_variants, sketch_variants
 
 VERSIONS = {
     "prepare_train": 2,
@@ -32,8 +33,11 @@ VERSIONS = {
     "retrain_without": 1,
     "evaluate_removal": 1,
     "evaluate_mislabel": 1,
-    "forward_backward": 1,
-    "paper": 1,
+    "forward_backward": 2,
+    "compute": 1,
+    "variant": 1,
+    "ablate": 1,
+    "draw_paper": 1,
     "figures": 3,
 }
 
@@ -119,17 +123,20 @@ def _subsets(config: Config) -> dict[str, Any]:
     return {"seed": config.seed, "train_size": config.data.train_size, "fraction": config.evaluation.fraction}
 
 
-def _evaluate(config: Config) -> dict[str, Any]:
+def _lds(config: Config) -> dict[str, Any]:
     settings = config.evaluation
     reads = {
         "seed": config.seed,
         "bootstrap": settings.bootstrap,
         "confidence": settings.confidence,
-        "counts": {method: config.counts_of(method) for method in config.methods},
     }
     if settings.source == "files":
         return {**reads, "masks": settings.masks, "outputs": settings.outputs}
     return {**reads, "subsets": settings.subsets, "retrains": settings.retrains}
+
+
+def _counts(config: Config) -> dict[str, Any]:
+    return {"counts": {method: config.counts_of(method) for method in config.methods}}
 
 
 def _evaluate_removal(config: Config) -> dict[str, Any]:
@@ -167,7 +174,7 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
     "subsets": _subsets,
     "retrain": _recipe,
     "retrained_outputs": lambda config: {"model": with_source(config.model), "task": with_source(config.task)},
-    "evaluate": _evaluate,
+    "evaluate": lambda config: {**_lds(config), **_counts(config)},
     "retrain_on_all": _recipe,
     "remove": lambda config: {"seed": config.seed},
     "retrain_without": _recipe,
@@ -179,9 +186,13 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
         "methods": config.methods,
     },
     "forward_backward": lambda config: {"model": with_source(config.model), "task": with_source(config.task)},
-    "paper": lambda config: {
-        "paper": config.paper.model_dump() if config.paper is not None else None,
+    "compute": _counts,
+    "variant": lambda config: {**_lds(config), "counts": config.counts_evaluated},
+    "ablate": lambda config: {**_lds(config), "variants": ablated_variants(config)},
+    "draw_paper": lambda config: {
+        "variants": [*sketch_variants(config).values(), *cheap_variants(config).values()],
         "published": [point.model_dump() for point in config.figures.published],
+        "methods": config.methods,
     },
     "figures": lambda config: {
         "style": config.figures.model_dump(include={"font_size", "dpi", "palette"}),

@@ -21,6 +21,7 @@ class Variant:
         own_checkpoints: Whether it trains them; else they are the experiment's.
         epochs: After which of each run the weights are a checkpoint.
         fraction: Part of the data that they are trained on.
+        ridge_curve: Whether its LDS is wanted at each of `paper.ridges`.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Variant:
     own_checkpoints: bool
     epochs: tuple[int, ...]
     fraction: float
+    ridge_curve: bool
 
     def training_passes(self, count: int) -> float:
         """Return how many passes over the whole training set it takes to train the first checkpoints."""
@@ -50,11 +52,18 @@ def sketch_variants(config: Config) -> dict[tuple[str, int], str]:
     return {(sketch, k): f"{sketch}_{k}" for sketch, sizes in sketches.items() for k in sizes}
 
 
+def is_largest(config: Config, sketch: str, k: int) -> bool:
+    """Return whether no larger k of a sketch is among the variants: the one whose LDS is drawn against the ridge."""
+    return k == max(size for other, size in sketch_variants(config) if other == sketch)
+
+
 def cheap_variants(config: Config) -> dict[str, str]:
     """Return what the checkpoints are in each variant of the figure of cheap ones, by the variant's name."""
+    if config.paper is None:
+        return {}
     whole, third = config.training.epochs, _third(config)
     found = {"whole_runs": f"runs of {whole} epochs", "short_runs": f"runs of {third} epochs"}
-    if config.paper is None or not config.paper.epochs:
+    if not config.paper.epochs:
         return found
     epochs = ", ".join(map(str, config.paper.epochs))
     return found | {
@@ -65,6 +74,8 @@ def cheap_variants(config: Config) -> dict[str, str]:
 
 def ablated_variants(config: Config) -> dict[str, str]:
     """Return what is left out in each variant of the ablation table, by the variant's name."""
+    if config.paper is None:
+        return {}
     return {
         "unweighted": "rows of the Gram matrix not weighted by W",
         "published_formula": f"neither W nor ridge, as published (k = {_published_k(config)})",
@@ -78,7 +89,8 @@ def _sketches(config: Config, paper: Paper) -> Iterator[Variant]:
         nonzeros = (config.sketch.nonzeros or 1) if sketch == "sjlt" else "null"
         # A value for each, so that nothing of another sketch is left.
         settings = {"name": sketch, "k": k, "side": side, "nonzeros": nonzeros}
-        yield _variant(config, name, *(f"sketch.{key}={value}" for key, value in settings.items()))
+        overrides = (f"sketch.{key}={value}" for key, value in settings.items())
+        yield _variant(config, name, *overrides, ridge_curve=is_largest(config, sketch, k))
 
 
 def _cheap(config: Config, paper: Paper) -> Iterator[Variant]:
@@ -107,16 +119,18 @@ def _variant(
     epochs: tuple[int, ...] | None = None,
     checkpoints: int | None = None,
     fraction: float | None = None,
+    ridge_curve: bool = False,
 ) -> Variant:
     own = config.checkpoints.fraction if config.checkpoints.trained_on == "halves" else 1.0
     return Variant(
         name=name,
         # A variant has no variants, and fewer epochs than these ask for may be what is varied.
-        overrides=(*overrides, "++paper.epochs=[]"),
+        overrides=(*overrides, "++paper.epochs=[]", *(() if ridge_curve else ("++paper.ridges=null",))),
         checkpoints=checkpoints or config.checkpoints.total,
         own_checkpoints=epochs is not None,
         epochs=epochs or (config.training.epochs,),
         fraction=own if fraction is None else fraction,
+        ridge_curve=ridge_curve,
     )
 
 

@@ -96,7 +96,11 @@ class Cost:
     repeats: int
 
 
-def cost_of(work: Sequence[Work], seconds_of: Callable[[str], Mapping[str, Sequence[float]]]) -> Cost:
+# The seconds of each piece of a job, one for each time that it was done, by the name of its log.
+SecondsOf = Callable[[str], Mapping[str, Sequence[float]]]
+
+
+def cost_of(work: Sequence[Work], seconds_of: SecondsOf) -> Cost:
     """Add up the seconds of jobs.
 
     Args:

@@ -20,6 +20,13 @@ class Interval:
     low: float
     high: float
 
+    @classmethod
+    def of(cls, value: float, resampled: Float[np.ndarray, " resamples"], confidence: float) -> "Interval":
+        """Return an estimate with the percentile interval of its resampled values."""
+        tail = (1 - confidence) / 2
+        low, high = np.quantile(resampled, [tail, 1 - tail])
+        return cls(float(value), float(low), float(high))
+
 
 def predicted_outputs(
     scores: Float[np.ndarray, "n m"], masks: Bool[np.ndarray, "subsets n"]
@@ -59,9 +66,7 @@ def lds_interval(
         drawn, times = np.unique(columns, return_counts=True)
         correlations = rank_correlations(predicted[np.ix_(rows, drawn)], actual[np.ix_(rows, drawn)])
         values[number] = np.average(correlations, weights=times)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return Interval(lds(predicted, actual), float(low), float(high))
+    return Interval.of(lds(predicted, actual), values, confidence)
 
 
 def noise_ceiling(outputs: Float[np.ndarray, "retrains subsets m"]) -> float:

@@ -72,6 +72,4 @@ def average_precision_interval(
     for number in progress(range(resamples), "bootstrap"):
         rows = np.concatenate([random.choice(kind, len(kind)) for kind in kinds])
         values[number] = average_precision_score(flipped[rows], influence[rows])
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(values, [tail, 1 - tail])
-    return Interval(float(average_precision_score(flipped, influence)), float(low), float(high))
+    return Interval.of(average_precision_score(flipped, influence), values, confidence)

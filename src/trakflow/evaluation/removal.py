@@ -66,6 +66,5 @@ def flip_rates(
 def mean_interval(values: Float[np.ndarray, " targets"], resamples: int, confidence: float, seed: int) -> Interval:
     """Return the mean over targets with a percentile bootstrap interval; equal seeds resample alike."""
     rows = generator(seed, "bootstrap removal").integers(0, len(values), (resamples, len(values)))
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(np.asarray(values, dtype=np.float64)[rows].mean(axis=1), [tail, 1 - tail])
-    return Interval(float(np.mean(values, dtype=np.float64)), float(low), float(high))
+    values = np.asarray(values, dtype=np.float64)
+    return Interval.of(values.mean(), values[rows].mean(axis=1), confidence)

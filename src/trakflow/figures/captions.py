@@ -11,7 +11,7 @@ SHOWS = {
     "the checkpoints that it needs; a method has a point for each number of checkpoints, or of retrained subsets. "
     "Seconds are those of the jobs' work, without the start of an interpreter; the medians of {repeats}, but for "
     "retrained models, which are many. Upper axes: the same in forward and backward passes of the model over the "
-    "training set, {unit:.3g} s each (median of {passes}).",
+    "training set, {seconds:.3g} s each (median of {passes}).",
     "lds_vs_checkpoints": "LDS against the number of checkpoints that each method averages over.",
     "sketches": "LDS against the number of features k of each sketch (left), at the ridge that the self-LDS chose, and "
     "against the ridge at each sketch's largest k (right).",
@@ -33,7 +33,8 @@ def caption(name: str, config: Config, facts: Mapping[str, Any]) -> str:
     Args:
         name: Of the figure.
         config: The experiment.
-        facts: `experiment`; `machine`; and `unit`, `passes`, `repeats` of the seconds.
+        facts: `experiment`; of the unit of compute `machine`, `threads`, `seconds` and `passes`; and for
+            `lds_vs_compute` the fewest `repeats` of a job that reads checkpoints.
     """
     sketch, checkpoints = config.sketch, config.checkpoints
     trained = f"{checkpoints.fraction:g} of the data" if checkpoints.on_subsets else "all of the data"
@@ -47,7 +48,7 @@ def caption(name: str, config: Config, facts: Mapping[str, Any]) -> str:
             f"{config.data.target_count:,} targets; model {config.model['_target_']}; {checkpoints.total} checkpoints, "
             f"each trained on {trained}; sketch {sketch.name}{k}; seed {config.seed}. Methods: {methods}.",
             *_evaluated(name, config),
-            f"Machine: {facts['machine']}, {config.runtime.threads} thread(s) a job.",
+            f"Machine: {facts['machine']}, {facts['threads']} thread(s) a job.",
             "",
         ]
     )

@@ -10,13 +10,12 @@ from matplotlib.figure import Figure
 from trakflow.figures.style import GREY, line_styles
 
 
-def sketches_and_ridges(by_k: pd.DataFrame, by_ridge: pd.DataFrame, subsets: int, confidence: float) -> Figure:
+def sketches_and_ridges(by_k: pd.DataFrame, by_ridge: pd.DataFrame, confidence: float) -> Figure:
     """Draw LDS against k, and against the ridge at each sketch's largest k.
 
     Args:
-        by_k: Columns sketch, k, lds, ci_low, ci_high.
-        by_ridge: Columns sketch, k, ridge (relative), lds, ci_low, ci_high.
-        subsets: Of the LDS, for the axis.
+        by_k: Columns sketch, k, lds, ci_low, ci_high, subsets.
+        by_ridge: Columns sketch, k, ridge (relative), lds, ci_low, ci_high, subsets.
         confidence: Of the interval, for the legend.
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4), sharey=True)
@@ -31,19 +30,18 @@ def sketches_and_ridges(by_k: pd.DataFrame, by_ridge: pd.DataFrame, subsets: int
     left.set_xticks(sizes, [str(size) for size in sizes])
     left.minorticks_off()
     left.set_xlabel("number of features k")
-    left.set_ylabel(f"LDS (mean Spearman correlation\nover {subsets} subsets)")
+    left.set_ylabel(f"LDS (mean Spearman correlation\nover {by_k['subsets'].iloc[0]} subsets)")
     right.set_xscale("log")
     right.set_xlabel("ridge / mean diagonal of the Gram matrix")
     _legend(figure, right, confidence)
     return figure
 
 
-def ablation(table: pd.DataFrame, subsets: int, confidence: float) -> Figure:
+def ablation(table: pd.DataFrame, confidence: float) -> Figure:
     """Draw the LDS of the method and without each of its parts.
 
     Args:
-        table: Columns variant, lds, ci_low, ci_high; the method itself comes first.
-        subsets: Of the LDS, for the axis.
+        table: Columns variant, lds, ci_low, ci_high, subsets; the method itself comes first.
         confidence: Of the interval, for the axis.
     """
     figure, axes = plt.subplots(figsize=(7.0, 0.5 + 0.36 * len(table)))
@@ -53,16 +51,16 @@ def ablation(table: pd.DataFrame, subsets: int, confidence: float) -> Figure:
     axes.axvline(float(table["lds"].iloc[0]), color=GREY, linestyle="--", linewidth=0.8)
     axes.set_yticks(list(places), table["variant"])
     axes.invert_yaxis()
+    subsets = table["subsets"].iloc[0]
     axes.set_xlabel(f"LDS (mean Spearman correlation\nover {subsets} subsets; bars: {confidence:.0%} interval)")
     return figure
 
 
-def cheap_checkpoints(table: pd.DataFrame, subsets: int, confidence: float) -> Figure:
+def cheap_checkpoints(table: pd.DataFrame, confidence: float) -> Figure:
     """Draw LDS against what training the checkpoints takes.
 
     Args:
-        table: Columns checkpoints_of, checkpoints, training_passes, lds, ci_low, ci_high.
-        subsets: Of the LDS, for the axis.
+        table: Columns checkpoints_of, checkpoints, training_passes, lds, ci_low, ci_high, subsets.
         confidence: Of the interval, for the legend.
     """
     figure, axes = plt.subplots(figsize=(6.8, 3.4))
@@ -74,7 +72,7 @@ def cheap_checkpoints(table: pd.DataFrame, subsets: int, confidence: float) -> F
     axes.set_xticks(passes, [f"{value:g}" for value in passes])
     axes.minorticks_off()
     axes.set_xlabel("passes over the training set that training takes")
-    axes.set_ylabel(f"LDS (mean Spearman correlation\nover {subsets} subsets)")
+    axes.set_ylabel(f"LDS (mean Spearman correlation\nover {table['subsets'].iloc[0]} subsets)")
     _legend(figure, axes, confidence)
     return figure
 

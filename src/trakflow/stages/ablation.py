@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-import pandas as pd
 import torch
 
 from trakflow.config.schema import Config
@@ -15,9 +14,8 @@ from trakflow.evaluation.lds import lds, predicted_outputs
 from trakflow.evaluation.retrained import read_batches
 from trakflow.layout import Layout
 from trakflow.stages.attribute import features_of, load_parts
-from trakflow.stages.evaluate import evaluation_data
+from trakflow.stages.evaluate import evaluation_data, lds_columns, write_table
 from trakflow.stages.tables import read_table
-from trakflow.stages.variants import lds_columns, write_table
 from trakflow.store import read_facts
 
 # Parts of each target's scores that the soft-threshold may set to zero.
@@ -35,8 +33,8 @@ def ablate(config: Config, layout: Layout) -> None:
     for name, text in ablated_variants(config).items():
         table = read_table(Layout(layout.variant(name)).lds)
         last = table[table["checkpoints"] == config.checkpoints.total].iloc[0]
-        rows.append({"variant": text, **{name: float(last[name]) for name in ("lds", "ci_low", "ci_high")}})
-    write_table(layout.ablation, pd.DataFrame(rows))
+        rows.append({"variant": text, **{column: last[column] for column in rows[0] if column != "variant"}})
+    write_table(layout.ablation, rows)
 
 
 def _parts(config: Config, layout: Layout) -> list[DenseParts]:

@@ -5,14 +5,13 @@ from collections.abc import Hashable
 from functools import cache
 from typing import Any
 
-import pandas as pd
-
 from trakflow.config.schema import Config
-from trakflow.evaluation.costs import Cost, cost_of, method_work, training_work
+from trakflow.evaluation.costs import Cost, SecondsOf, cost_of, method_work, training_work
 from trakflow.layout import Layout
+from trakflow.stages.evaluate import write_table
 from trakflow.stages.tables import read_table
 from trakflow.stages.timing import read_seconds
-from trakflow.store import atomic_path, read_facts
+from trakflow.store import read_facts
 
 # Of scores from nothing, or made elsewhere.
 UNKNOWN = Cost(math.nan, math.nan, math.nan, 0)
@@ -20,19 +19,19 @@ UNKNOWN = Cost(math.nan, math.nan, math.nan, 0)
 
 def compute(config: Config, layout: Layout) -> None:
     """Write for each row of the LDS table its seconds, and the same in passes over the training set."""
-    unit = read_facts(layout.forward_backward, "seconds")
+    unit = read_facts(layout.forward_backward, "seconds", "threads")
     table = read_table(layout.lds)
     counts = [count for method in config.methods for count in config.counts_of(method)]
-    rows = [
-        _row(config, layout, row, count, unit["seconds"])
-        for row, count in zip(table.to_dict("records"), counts, strict=True)
-    ]
-    with atomic_path(layout.compute) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
-
-
-def _row(config: Config, layout: Layout, row: dict[Hashable, Any], count: int, unit: float) -> dict[str, Any]:
     seconds_of = cache(lambda name: read_seconds(layout.log(name)))
+    rows = [
+        _row(config, row, count, seconds_of, unit) for row, count in zip(table.to_dict("records"), counts, strict=True)
+    ]
+    write_table(layout.compute, rows)
+
+
+def _row(
+    config: Config, row: dict[Hashable, Any], count: int, seconds_of: SecondsOf, unit: dict[str, Any]
+) -> dict[str, Any]:
     work = method_work(config, row["method"], count)
     method = cost_of(work, seconds_of) if work else UNKNOWN
     training = cost_of(training_work(config, row["method"], count), seconds_of)
@@ -44,8 +43,8 @@ def _row(config: Config, layout: Layout, row: dict[Hashable, Any], count: int, u
         "seconds_low": method.low,
         "seconds_high": method.high,
         "training_seconds": training.seconds,
-        "forward_backward_equivalents": method.seconds / unit,
-        "equivalents_with_training": (method.seconds + training.seconds) / unit,
+        "forward_backward_equivalents": method.seconds / unit["seconds"],
+        "equivalents_with_training": (method.seconds + training.seconds) / unit["seconds"],
         "lds": row["lds"],
         "ci_low": row["ci_low"],
         "ci_high": row["ci_high"],
@@ -53,5 +52,5 @@ def _row(config: Config, layout: Layout, row: dict[Hashable, Any], count: int, u
         "subsets": row["subsets"],
         "retrains": row["retrains"],
         "repeats": method.repeats,
-        "threads": config.runtime.threads,
+        "threads": unit["threads"],
     }

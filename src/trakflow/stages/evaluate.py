@@ -2,9 +2,11 @@
 
 import csv
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Bool, Float
 
 from trakflow.config.schema import Config
 from trakflow.config.shards import batch_count, batch_indices
@@ -67,27 +69,35 @@ def evaluation_data(config: Config, layout: Layout) -> tuple[np.ndarray, np.ndar
 def evaluate(config: Config, layout: Layout) -> None:
     """Write the LDS of each method and number of checkpoints, with its interval and the noise ceiling."""
     masks, outputs = evaluation_data(config, layout)
-    actual = outputs.mean(axis=0)
     ceiling = noise_ceiling(outputs)
-    settings = config.evaluation
     rows = []
     for method in config.methods:
         counts = config.counts_of(method)
         for count in counts:
-            predicted = predicted_outputs(map_numpy(layout.score_array(count, counts[-1], method)), masks)
-            estimate = lds_interval(predicted, actual, settings.bootstrap, settings.confidence, config.seed)
-            rows.append(
-                _row(config, layout, method, count)
-                | {
-                    "lds": estimate.value,
-                    "ci_low": estimate.low,
-                    "ci_high": estimate.high,
-                    "ceiling": ceiling,
-                    "subsets": len(masks),
-                    "retrains": len(outputs),
-                }
-            )
+            scores = map_numpy(layout.score_array(count, counts[-1], method))
+            found = {**lds_columns(config, scores, masks, outputs), "ceiling": ceiling}
+            rows.append(_row(config, layout, method, count) | found)
     write_table(layout.lds, rows)
+
+
+def lds_columns(
+    config: Config,
+    scores: Float[np.ndarray, "n m"],
+    masks: Bool[np.ndarray, "subsets n"],
+    outputs: Float[np.ndarray, "retrains subsets m"],
+) -> dict[str, float]:
+    """Return the columns of a table that say the LDS of scores, its interval, and what it was taken over."""
+    settings = config.evaluation
+    found = lds_interval(
+        predicted_outputs(scores, masks), outputs.mean(axis=0), settings.bootstrap, settings.confidence, config.seed
+    )
+    return {
+        "lds": found.value,
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "subsets": len(masks),
+        "retrains": len(outputs),
+    }
 
 
 def _row(config: Config, layout: Layout, method: str, count: int) -> dict[str, Any]:
@@ -120,10 +130,16 @@ def _feature_facts(config: Config, layout: Layout, count: int) -> list[dict[str,
     return [ArrayFile(path).provenance for path in paths]
 
 
-def write_table(path: str, rows: list[dict[str, Any]]) -> None:
-    """Write rows of equal keys as a table; NaN and None are empty cells."""
+def write_table(path: str, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows of equal keys as a table; NaN and None are empty cells.
+
+    Args:
+        path: Where to.
+        rows: At least one, unless `columns` are given.
+        columns: Their keys.
+    """
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf8", newline="") as file:
-        table = csv.DictWriter(file, rows[0], lineterminator="\n")
+        table = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
         table.writeheader()
         table.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
 

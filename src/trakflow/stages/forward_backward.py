@@ -4,6 +4,7 @@ import numpy as np
 
 from trakflow.config.schema import Config
 from trakflow.layout import Layout
+from trakflow.machine import machine
 from trakflow.stages.common import check_model, device_of, load_model, make_task, references_of, tensors
 from trakflow.store import ArrayFile, write_json
 from trakflow.tasks.preparation import prepared
@@ -29,5 +30,6 @@ def forward_backward(config: Config, layout: Layout) -> None:
         "batch_size": size,
         "threads": config.runtime.threads,
         "device": str(device_of(config)),
+        "machine": machine(),
     }
     write_json(layout.forward_backward, facts)

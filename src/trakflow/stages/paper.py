@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from trakflow.config.schema import Config
-from trakflow.config.variants import cheap_variants, sketch_variants, variants
+from trakflow.config.variants import cheap_variants, is_largest, sketch_variants, variants
 from trakflow.errors import ConfigError
 from trakflow.figures.captions import caption
 from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
@@ -17,7 +17,6 @@ from trakflow.figures.paper import ablation, cheap_checkpoints, sketches_and_rid
 from trakflow.figures.removal import removal
 from trakflow.figures.style import apply_style, save_paper_figure
 from trakflow.layout import Layout
-from trakflow.machine import machine
 from trakflow.stages.figures import drawn_gallery
 from trakflow.stages.tables import read_table
 from trakflow.store import read_facts
@@ -32,14 +31,10 @@ def draw_paper(config: Config, layout: Layout) -> None:
         raise ConfigError(f"job.figure={name} is none of {', '.join(FIGURES)}; name one of them.")
     apply_style(config.figures)
     figure, table = FIGURES[name](config, layout)
-    unit = read_facts(layout.forward_backward, "seconds")
-    facts = {
-        "experiment": Path(layout.root).name,
-        "machine": machine(),
-        "unit": unit["seconds"],
-        "passes": unit["passes"],
-        "repeats": config.runtime.repeats,
-    }
+    measured = read_facts(layout.forward_backward, "seconds", "passes", "threads", "machine")
+    facts = {"experiment": Path(layout.root).name, **measured}
+    if name == "lds_vs_compute":
+        facts["repeats"] = int(table.loc[table["checkpoints"] > 0, "repeats"].min())
     save_paper_figure(figure, table, layout, name, caption(name, config, facts))
 
 
@@ -58,18 +53,17 @@ def _sketches(config: Config, layout: Layout) -> Drawn:
     by_k, by_ridge = [], []
     for (sketch, k), name in names.items():
         variant = Layout(layout.variant(name))
-        last = read_table(variant.lds).iloc[[-1]].assign(sketch=sketch, k=k)
-        by_k.append(last)
-        if k == max(size for other, size in names if other == sketch):
+        by_k.append(read_table(variant.lds).iloc[[-1]].assign(sketch=sketch, k=k))
+        if is_largest(config, sketch, k):
             by_ridge.append(read_table(variant.ridge_curve).assign(sketch=sketch, k=k))
     first, second = pd.concat(by_k), pd.concat(by_ridge)
     table = pd.concat([first.assign(against="k"), second.assign(against="ridge")])
-    return sketches_and_ridges(first, second, config.evaluation.subsets, config.evaluation.confidence), table
+    return sketches_and_ridges(first, second, config.evaluation.confidence), table
 
 
 def _ablation(config: Config, layout: Layout) -> Drawn:
     table = read_table(layout.ablation)
-    return ablation(table, config.evaluation.subsets, config.evaluation.confidence), table
+    return ablation(table, config.evaluation.confidence), table
 
 
 def _cheap(config: Config, layout: Layout) -> Drawn:
@@ -81,7 +75,7 @@ def _cheap(config: Config, layout: Layout) -> Drawn:
             passes = rows["checkpoints"].map(variant.training_passes)
             found.append(rows.assign(checkpoints_of=texts[variant.name], training_passes=passes))
     table = pd.concat(found)
-    return cheap_checkpoints(table, config.evaluation.subsets, config.evaluation.confidence), table
+    return cheap_checkpoints(table, config.evaluation.confidence), table
 
 
 def _removal(config: Config, layout: Layout) -> Drawn:

@@ -7,22 +7,23 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from trakflow.config.schema import Config
-from trakflow.evaluation.lds import lds_interval, predicted_outputs
 from trakflow.layout import Layout
 from trakflow.progress import progress
 from trakflow.scoring import score_blocks
 from trakflow.stages.attribute import choose_ridge, features_of, finalize, load_parts, score
 from trakflow.stages.checkpoints import train_checkpoint
-from trakflow.stages.evaluate import evaluation_data
+from trakflow.stages.evaluate import evaluation_data, lds_columns, write_table
 from trakflow.stages.featurize import featurize, featurize_targets
-from trakflow.store import atomic_path, read_facts
+from trakflow.store import read_facts
+
+# Of the table of LDS against the ridge, which has no rows where no figure shows it.
+CURVE = ("ridge", "lds", "ci_low", "ci_high", "subsets", "retrains")
 
 
 def variant(config: Config, layout: Layout) -> None:
-    """Write a variant's LDS for each number of its checkpoints, and for all of them at each ridge of the figure.
+    """Write a variant's LDS for each number of its checkpoints, and for all of them at each of `paper.ridges`.
 
     All in one job, and what lies between is removed: the features of all variants would fill a disk.
     """
@@ -31,9 +32,9 @@ def variant(config: Config, layout: Layout) -> None:
         inner = replace(layout, root=folder)
         for checkpoint in progress(range(config.checkpoints.total), "checkpoints"):
             _checkpoint(_with_job(config, checkpoint=checkpoint), inner)
-        table, curve = _evaluated(config, inner)
-    write_table(layout.lds, table)
-    write_table(layout.ridge_curve, curve)
+        rows, curve = _evaluated(config, inner)
+    write_table(layout.lds, rows)
+    write_table(layout.ridge_curve, curve, CURVE)
 
 
 def _checkpoint(config: Config, layout: Layout) -> None:
@@ -49,7 +50,7 @@ def _with_job(config: Config, **changes: int) -> Config:
     return config.model_copy(update={"job": config.job.model_copy(update=changes)})
 
 
-def _evaluated(config: Config, layout: Layout) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _evaluated(config: Config, layout: Layout) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
     masks, outputs = evaluation_data(config, layout)
     total = config.checkpoints.total
     rows = []
@@ -64,26 +65,11 @@ def _evaluated(config: Config, layout: Layout) -> tuple[pd.DataFrame, pd.DataFra
         {"ridge": value, **lds_columns(config, scores, masks, outputs)}
         for value, scores in _scores_by_ridge(config, layout)
     ]
-    return pd.DataFrame(rows), pd.DataFrame(curve, columns=["ridge", "lds", "ci_low", "ci_high"])
-
-
-def lds_columns(config: Config, scores: np.ndarray, masks: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
-    """Return the columns of a table that say the LDS of scores and its interval."""
-    settings = config.evaluation
-    found = lds_interval(
-        predicted_outputs(scores, masks), outputs.mean(axis=0), settings.bootstrap, settings.confidence, config.seed
-    )
-    return {"lds": found.value, "ci_low": found.low, "ci_high": found.high}
-
-
-def write_table(path: str, table: pd.DataFrame) -> None:
-    """Write a table whole or not at all."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
+    return rows, curve
 
 
 def _scores_by_ridge(config: Config, layout: Layout) -> Iterator[tuple[float, np.ndarray]]:
-    if config.paper is None or config.solver.ridge != "auto":
+    if config.paper is None or config.paper.ridges is None:
         return
     grid, total = config.paper.ridges, config.checkpoints.total
     n, m, k = config.data.train_size, config.data.target_count, features_of(config, layout, 0).k
