@@ -25,6 +25,7 @@ def test_every_variant_is_a_configuration_of_its_own(config):
     assert {variant.name for variant in found} == named
     for variant in found:
         own = compose_config("digits", [*BASE, *variant.overrides])
+        assert own.methods == ["trak"]
         assert own.checkpoints.total == variant.checkpoints
         changed = (own.training, own.checkpoints) != (config.training, config.checkpoints)
         assert changed == variant.own_checkpoints, variant.name

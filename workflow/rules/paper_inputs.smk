@@ -16,6 +16,7 @@ def variant_command(wildcards):
     return shlex.join(
         [
             *variant.overrides,
+            *(f"~method.{method}" for method in settings.method),
             f"job.results={local_path(layout.variant(variant.name))}",
             f"job.variant_of={local_path(layout.root)}",
             f"job.own_checkpoints={str(variant.own_checkpoints).lower()}",

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trakflow.config.schema import Config, Paper
+from trakflow.layout import TRAK
 
 FACTORIZED_SIDE = 32
 # Where the self-LDS cannot be asked, or variants of the checkpoints are to be compared at one ridge.
@@ -122,10 +123,12 @@ def _variant(
     ridge_curve: bool = False,
 ) -> Variant:
     own = config.checkpoints.fraction if config.checkpoints.trained_on == "halves" else 1.0
+    # A variant has no variants and no other methods: neither would stand what is varied, such as fewer epochs or a
+    # larger k.
+    alone = [f"methods=[{TRAK}]", "++paper.epochs=[]", *(() if ridge_curve else ("++paper.ridges=null",))]
     return Variant(
         name=name,
-        # A variant has no variants, and fewer epochs than these ask for may be what is varied.
-        overrides=(*overrides, "++paper.epochs=[]", *(() if ridge_curve else ("++paper.ridges=null",))),
+        overrides=(*overrides, *alone),
         checkpoints=checkpoints or config.checkpoints.total,
         own_checkpoints=epochs is not None,
         epochs=epochs or (config.training.epochs,),

@@ -31,8 +31,8 @@ def ablate(config: Config, layout: Layout) -> None:
         for name, scores in (*found.items(), *_thresholded(config, layout, found["TRAK"]))
     ]
     for name, text in ablated_variants(config).items():
-        table = read_table(Layout(layout.variant(name)).lds)
-        last = table[table["checkpoints"] == config.checkpoints.total].iloc[0]
+        # By rows: a row of a data frame has one type, and numbers of subsets would become fractions.
+        *_, last = read_table(Layout(layout.variant(name)).lds).to_dict("records")
         rows.append({"variant": text, **{column: last[column] for column in rows[0] if column != "variant"}})
     write_table(layout.ablation, rows)
 
