@@ -1,7 +1,7 @@
 # Two commands do all set-up: `make run` and `make test`. `make help` lists the rest.
 PYTHON ?= python3
 EXPERIMENT ?= digits
-SETTINGS ?= fashion_mnist:full fashion_mnist_mislabelled:mislabelled cifar2:cifar2 rotten_tomatoes:rotten_tomatoes
+SETTINGS ?= digits fashion_mnist fashion_mnist_mislabelled cifar2 rotten_tomatoes
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint envs/constraints.txt
 BASE := .venv/.base-installed
@@ -10,12 +10,12 @@ DOCS := .venv/.docs-installed
 FUZZ := .venv/.fuzz-installed
 FUZZ_SECONDS ?= 300
 
-# Of an experiment with its paper settings, `experiment:paper`.
+# Of one experiment.
 define paper_figures
-	$(BIN)/snakemake --profile workflow/profiles/local paper_figures --config experiment=$(word 1,$(subst :, ,$(1))) 'overrides=["paper=$(word 2,$(subst :, ,$(1)))"]' \
-		&& mkdir -p docs/figures/$(word 1,$(subst :, ,$(1))) \
-		&& cp results/$(word 1,$(subst :, ,$(1)))/paper/* docs/figures/$(word 1,$(subst :, ,$(1)))/ \
-		&& cp results/$(word 1,$(subst :, ,$(1)))/scores/trak.json docs/figures/$(word 1,$(subst :, ,$(1)))/provenance.json
+	$(BIN)/snakemake --profile workflow/profiles/local paper_figures --config experiment=$(1) \
+		&& mkdir -p docs/figures/$(1) \
+		&& cp results/$(1)/paper/* docs/figures/$(1)/ \
+		&& cp results/$(1)/scores/trak.json docs/figures/$(1)/provenance.json
 endef
 
 .DEFAULT_GOAL := help

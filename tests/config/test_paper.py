@@ -5,18 +5,11 @@ import pytest
 from trakflow.config.compose import compose_config
 from trakflow.config.variants import variants
 
-SETTINGS = {
-    "digits": "quick",
-    "fashion_mnist": "full",
-    "cifar2": "cifar2",
-    "rotten_tomatoes": "rotten_tomatoes",
-    "cifar10": "cifar10",
-    "qnli": "qnli",
-    "imagenet": "imagenet",
-}
+NAMES = ("digits", "fashion_mnist", "cifar2", "rotten_tomatoes", "cifar10", "qnli", "imagenet")
+SETTINGS = [("digits", "quick"), *zip(NAMES, NAMES, strict=True)]
 
 
-@pytest.mark.parametrize(("experiment", "paper"), SETTINGS.items())
+@pytest.mark.parametrize(("experiment", "paper"), SETTINGS)
 def test_a_setting_compares_every_method_that_there_is_and_its_variants(experiment, paper):
     config = compose_config(experiment, [f"paper={paper}"])
     compared = (
@@ -31,7 +24,7 @@ def test_a_setting_compares_every_method_that_there_is_and_its_variants(experime
 
 
 def test_published_points_stand_beside_the_settings_of_the_papers_size():
-    for experiment, paper in SETTINGS.items():
+    for experiment, paper in SETTINGS:
         config = compose_config(experiment, [f"paper={paper}"])
         assert bool(config.figures.published) == (experiment in ("cifar10", "qnli", "imagenet"))
         assert {point.method for point in config.figures.published} <= set(config.methods)

@@ -6,7 +6,7 @@ from trakflow.config.compose import compose_config
 from trakflow.config.variants import ablated_variants, cheap_variants, sketch_variants, variants
 from trakflow.errors import ConfigError
 
-BASE = ("paper=full", "~paper.counts", "training.epochs=12", "checkpoints.count=4", "paper.epochs=[3,6,12]")
+BASE = ("paper=fashion_mnist", "~paper.counts", "training.epochs=12", "checkpoints.count=4", "paper.epochs=[3,6,12]")
 
 
 @pytest.fixture(scope="module")

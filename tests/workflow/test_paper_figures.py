@@ -19,11 +19,24 @@ PAPER = ("--cores", "2", "paper_figures")
 
 
 def test_an_experiment_without_such_figures_says_how_to_have_them(tmp_path: Path) -> None:
-    done = snakemake(tmp_path, [], [*PAPER, "--dry-run"], check=False)
+    done = snakemake(tmp_path, [], [*PAPER, "--dry-run"], experiment="sotu", check=False)
     assert done.returncode != 0
-    assert "snakemake --cores all paper_figures --config experiment=digits 'overrides=[\"paper=full\"]'" in (
-        done.stdout + done.stderr
-    )
+    assert "config/paper/sotu.yaml" in done.stdout + done.stderr
+    assert "--config experiment=sotu 'overrides=[\"paper=fashion_mnist\"]'" in done.stdout + done.stderr
+
+
+def test_none_of_them_where_none_are_asked_for(tmp_path: Path) -> None:
+    done = snakemake(tmp_path, ["paper=none"], [*PAPER, "--dry-run"], check=False)
+    assert done.returncode != 0
+    assert "paper=none asks for no figures" in done.stdout + done.stderr
+
+
+def test_without_a_setting_it_is_that_of_the_experiments_name(tmp_path: Path) -> None:
+    config = compose_config("digits", ["paper=digits"])
+    plan = planned(tmp_path, [], PAPER)
+    assert plan["variant"] == len(variants(config))
+    assert plan["draw_paper"] == len(FIGURES) + 1  # removal
+    assert plan["attribute_traker"] == 1
 
 
 def test_they_ask_for_every_method_and_every_variant(tmp_path: Path) -> None:
@@ -95,7 +108,7 @@ def test_the_method_itself_is_the_same_in_every_table(drawn: Path) -> None:
 
 
 def test_an_experiment_with_wrong_labels_has_their_figure_and_no_lds(tmp_path: Path) -> None:
-    plan = planned(tmp_path, ["paper=mislabelled"], PAPER, "digits_mislabelled")
+    plan = planned(tmp_path, [], PAPER, "digits_mislabelled")
     assert plan["evaluate_mislabel"] == plan["forward_backward"] == 1
     assert plan["draw_paper"] == 2
     assert not {"variant", "compute", "evaluate", "retrain"} & set(plan)

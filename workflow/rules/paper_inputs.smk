@@ -77,9 +77,7 @@ def paper_targets(wildcards):
     """Every form of every figure; an error where the experiment has none."""
     if settings.paper is None:
         raise WorkflowError(
-            "paper_figures compares methods and variants, and this experiment names none. Choose some, for example:"
-            f" snakemake --cores all paper_figures --config experiment={choice.experiment}"
-            " 'overrides=[\"paper=full\"]'"
+            "paper=none asks for no figures of the paper's set; name another of config/paper."
         )
     if EVALUATED and (settings.checkpoints.files or settings.features_from):
         raise WorkflowError(

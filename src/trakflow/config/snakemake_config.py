@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from trakflow.config.compose import sentences
+from trakflow.config.compose import CONFIG_ROOT, sentences
 from trakflow.config.schema import Section
 from trakflow.errors import ConfigError
 
@@ -33,6 +33,26 @@ def check_snakemake_config(config: Mapping[str, Any]) -> Choice:
             "Snakemake's config takes experiment (a name), overrides (a list of Hydra overrides), config_dirs (a list "
             "of folders) and container (an image):\n" + "\n".join(sentences(error))
         ) from None
+
+
+def with_paper_figures(choice: Choice) -> Choice:
+    """Return the choice with the settings of the paper's figures: those named as the experiment, if it names none.
+
+    Raises:
+        ConfigError: It names none, and there are none of its name.
+    """
+    if any(override.lstrip("+").startswith("paper=") for override in choice.overrides):
+        return choice
+    folders = [Path(folder) / "paper" for folder in (*choice.config_dirs, CONFIG_ROOT)]
+    if not any((folder / f"{choice.experiment}.yaml").is_file() for folder in folders):
+        known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")} - {"none", "methods"})
+        raise ConfigError(
+            f"paper_figures compares methods and variants, and no config/paper/{choice.experiment}.yaml says which. "
+            f"Write it in a folder of config_dirs, or name one that is there ({', '.join(known)}), for example:"
+            f" snakemake --cores all paper_figures --config experiment={choice.experiment}"
+            " 'overrides=[\"paper=fashion_mnist\"]'"
+        )
+    return choice.model_copy(update={"overrides": [f"paper={choice.experiment}", *choice.overrides]})
 
 
 def check_container(container: str | None, wanted: bool, device: str) -> str | None:
