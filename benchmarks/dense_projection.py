@@ -24,7 +24,7 @@ from trakflow.sketches.fast_jl import FastJLProjection
 from trakflow.sketches.gaussian import GaussianProjection
 from trakflow.sketches.philox import random_bits
 from trakflow.sketches.rademacher import RademacherProjection
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 
 OUTPUT = "results/benchmarks/dense_projection.csv"
 NAME, SEED = "weight", 0

@@ -31,7 +31,7 @@ from trakflow.allocator import keep_freed_memory
 from trakflow.config.schema import Sketch as SketchSettings
 from trakflow.sketches import scatter, sjlt
 from trakflow.sketches.build import build_sketch
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 from trakflow.tasks.base import Batch, Task
 from trakflow.tasks.classification import Classification
 

@@ -35,7 +35,7 @@ from trakflow.seeds import derive_seed
 from trakflow.sketches.gradients import GradientSketch
 from trakflow.sketches.identity import Identity
 from trakflow.sketches.parameters import differentiated_parameters
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 from trakflow.subsets import random_subset, random_subsets
 from trakflow.tasks.classification import Classification
 from trakflow.training.ensemble import ensemble_outputs, train_ensemble

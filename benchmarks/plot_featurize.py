@@ -15,7 +15,7 @@ from peers import PEERS
 from sketches import FEATURIZE
 from trakflow.config.compose import compose_config
 from trakflow.figures.style import GREY, apply_style
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 
 MARKERS = {1: "v", 16: "o", 64: "s", 256: "D"}
 

@@ -26,7 +26,8 @@ from trakflow.stages.attribute import choose_ridge, features_of, finalize, score
 from trakflow.stages.common import load_model, make_task, tensors
 from trakflow.stages.evaluate import evaluate
 from trakflow.stages.featurize import featurize, featurize_targets
-from trakflow.store import ArrayFile, atomic_path
+from trakflow.store.array_file import ArrayFile
+from trakflow.store.files import atomic_path
 
 # Of all sketches and of the floor.
 BATCH = 256

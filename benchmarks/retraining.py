@@ -26,7 +26,7 @@ from trakflow.config.schema import Config, Training
 from trakflow.machine import processor
 from trakflow.seeds import derive_seed
 from trakflow.stages.common import make_task, model_factory
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 from trakflow.subsets import random_subsets
 from trakflow.training.ensemble import train_ensemble
 from trakflow.training.sgd import batch_order, learning_rate_factor, make_model

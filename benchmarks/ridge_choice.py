@@ -13,7 +13,7 @@ from trakflow.layout import Layout
 from trakflow.scoring import score_blocks
 from trakflow.stages.attribute import features_of, load_parts
 from trakflow.stages.evaluate import evaluation_data
-from trakflow.store import atomic_path, read_json
+from trakflow.store.files import atomic_path, read_json
 
 
 def lds_at(config: Config, layout: Layout, ridge: float, masks: np.ndarray, actual: np.ndarray) -> float:

@@ -226,7 +226,7 @@ def largest_error(layout: "Layout") -> float:
     import pandas as pd
 
     from trakflow.features import FeatureSet
-    from trakflow.store import ArrayFile
+    from trakflow.store.array_file import ArrayFile
 
     table = pd.read_parquet(layout.score_topk)
     table = table[table["rank"] == 1].sort_values("train_index").head(50)
@@ -275,7 +275,8 @@ def job_make(given: argparse.Namespace) -> dict:
     from trakflow.layout import Layout
     from trakflow.stages.attribute import features_of
     from trakflow.stages.provenance import gradients_fingerprint, provenance
-    from trakflow.store import ArrayFile, content, write_arrays, write_json
+    from trakflow.store.array_file import ArrayFile, content, write_arrays
+    from trakflow.store.files import write_json
 
     config, layout, random = configuration(given), Layout(str(given.folder)), np.random.default_rng(0)
     for path, size in ((layout.train, given.rows), (layout.targets, given.targets)):

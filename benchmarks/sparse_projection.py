@@ -17,7 +17,7 @@ import torch
 
 from trakflow.machine import processor
 from trakflow.sketches.sjlt import SparseProjection
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 
 # Examples, gradient entries of each, k, nonzeros: from a layer of a small network to a network of ten million.
 CASES = [

@@ -16,7 +16,7 @@ from measure import alternate, machine, spread, versions
 from trakflow.sketches.contributions import Kept, Outer
 from trakflow.sketches.routes import Route, cheaper_route
 from trakflow.sketches.tensor_sketch import ParameterHash, TensorSketchAccumulator
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 
 # Rows and columns of a layer's gradient, and positions an example (None: a layer without).
 LAYERS = [

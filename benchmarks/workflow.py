@@ -171,7 +171,7 @@ def where() -> dict[str, str]:
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write a table whole or not at all, and print it."""
-    from trakflow.store import atomic_path
+    from trakflow.store.files import atomic_path
 
     cells = [
         {name: f"{value:.3f}" if isinstance(value, float) else value for name, value in row.items()} for row in rows

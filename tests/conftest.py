@@ -16,7 +16,7 @@ from trakflow.stages.attribute import choose_ridge, finalize, score
 from trakflow.stages.checkpoints import train_checkpoint
 from trakflow.stages.featurize import featurize, featurize_targets
 from trakflow.stages.prepare import prepare_targets, prepare_train
-from trakflow.store import write_arrays
+from trakflow.store.array_file import write_arrays
 
 torch.set_num_threads(1)
 

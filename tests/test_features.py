@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from trakflow import store
 from trakflow.errors import StoreError
 from trakflow.features import FeatureSet
+from trakflow.store import checksums
 
 
 def arrays(n=10, k=3):
@@ -48,7 +48,7 @@ def test_rows_of_large_shards_come_in_blocks_with_their_own_weights(write_featur
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize(("first", "last"), [(0, 30), (0, 1), (29, 30), (3, 4), (6, 21), (7, 20), (11, 13), (12, 30)])
 def test_a_range_of_rows_is_cut_out_of_the_blocks_that_hold_it(write_features, monkeypatch, dtype, first, last):
-    monkeypatch.setattr(store, "BLOCK_BYTES", 50)
+    monkeypatch.setattr(checksums, "BLOCK_BYTES", 50)
     features, gradients, _ = arrays(30, 5)
     features = features.astype(dtype)
     found = FeatureSet(write_features(features, gradients, cuts=(7, 20)), False)

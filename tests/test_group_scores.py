@@ -9,7 +9,7 @@ from trakflow.data.groups import groups_by_label, groups_by_name, groups_of_exam
 from trakflow.errors import DataError
 from trakflow.group_scores import columns_within, group_scores_file
 from trakflow.layout import Layout
-from trakflow.store import ArrayFile
+from trakflow.store.array_file import ArrayFile
 
 N, M, GROUPS = 57, 9, 6
 

@@ -17,7 +17,8 @@ from trakflow.data.arrays import read_array
 from trakflow.errors import CheckpointError, ConfigError, DataError, StoreError, TrakflowError
 from trakflow.models.mlp import MLP
 from trakflow.models.weights import read_state
-from trakflow.store import ArrayFile, read_json
+from trakflow.store.array_file import ArrayFile
+from trakflow.store.files import read_json
 
 
 class Bomb:

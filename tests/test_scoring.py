@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from trakflow import store
 from trakflow.errors import NumericalError, StoreError
 from trakflow.features import FeatureSet
 from trakflow.kernel import factorize, gram, outer_gram
 from trakflow.scoring import CheckpointParts, score_blocks
+from trakflow.store import checksums
 from trakflow.topk import TopExamples
 
 N, M, RIDGES = 36, 11, (0.5, 2.0, 7.0)
@@ -42,7 +42,7 @@ def closed_form(dense):
 @pytest.fixture
 def small_blocks(monkeypatch):
     """Feature files of several checksummed blocks a shard, with only a few rows each."""
-    monkeypatch.setattr(store, "BLOCK_BYTES", 120)
+    monkeypatch.setattr(checksums, "BLOCK_BYTES", 120)
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -10,18 +10,9 @@ import pytest
 from safetensors.numpy import load_file
 
 from trakflow.errors import StoreError
-from trakflow.store import (
-    ArrayFile,
-    atomic_path,
-    file_hash,
-    fingerprint,
-    numpy_file,
-    read_json,
-    require_agreement,
-    write_arrays,
-    write_json,
-    write_numpy,
-)
+from trakflow.store.array_file import ArrayFile, require_agreement, write_arrays
+from trakflow.store.files import atomic_path, file_hash, fingerprint, read_json, write_json
+from trakflow.store.numpy_files import numpy_file, write_numpy
 
 FACTS = {"stage": "featurize", "start": 0, "stop": 9, "grid": [0.1, 1e-30], "none": None}
 
@@ -129,7 +120,7 @@ def test_a_file_with_the_checksums_of_an_older_version_is_refused(tmp_path):
 def test_a_range_of_rows_is_that_range_and_damage_outside_its_blocks_does_not_matter(
     tmp_path, monkeypatch, first, last
 ):
-    monkeypatch.setattr("trakflow.store.BLOCK_BYTES", 3 * 16)
+    monkeypatch.setattr("trakflow.store.checksums.BLOCK_BYTES", 3 * 16)
     array = np.arange(40, dtype=np.int32).reshape(10, 4)
     write_arrays(tmp_path / "a.safetensors", {"a": array}, {})
     file = ArrayFile(tmp_path / "a.safetensors")
@@ -321,7 +312,9 @@ OVERWRITE = """
     import json, os, sys
     import numpy as np
     from trakflow.errors import StoreError
-    from trakflow.store import numpy_file, write_arrays, write_json, write_numpy
+    from trakflow.store.array_file import write_arrays
+    from trakflow.store.files import write_json
+    from trakflow.store.numpy_files import numpy_file, write_numpy
 
     def by_parts(path):
         with numpy_file(path, (1 << 20,), np.float32) as write:

@@ -12,7 +12,7 @@ from torch import Tensor
 from trakflow.errors import NumericalError, StoreError
 from trakflow.kernel import Rows, gram
 from trakflow.sketches.base import SketchedBatch
-from trakflow.store import ArrayFile, require_agreement, write_arrays
+from trakflow.store.array_file import ArrayFile, require_agreement, write_arrays
 
 SAME_IN_ALL_SHARDS = (
     "stage",

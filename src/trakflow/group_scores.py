@@ -16,7 +16,9 @@ from torch import Tensor
 from trakflow.data.examples import read_ids
 from trakflow.data.groups import Groups
 from trakflow.layout import Layout
-from trakflow.store import ArrayFile, WriteBlock, atomic_path, numpy_file
+from trakflow.store.array_file import ArrayFile
+from trakflow.store.files import atomic_path
+from trakflow.store.numpy_files import WriteBlock, numpy_file
 from trakflow.topk import TopExamples
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from torch import Tensor
 from trakflow.errors import NumericalError, StoreError
 from trakflow.features import FeatureSet
 from trakflow.kernel import Kernel, factorize, gram, outer_gram
-from trakflow.store import ArrayFile, content, write_arrays
+from trakflow.store.array_file import ArrayFile, content, write_arrays
 
 
 def make_kernel(features: FeatureSet) -> Kernel:

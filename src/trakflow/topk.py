@@ -8,7 +8,8 @@ from jaxtyping import Float32, Int
 
 from trakflow.data.examples import read_ids
 from trakflow.layout import Layout
-from trakflow.store import ArrayFile, atomic_path
+from trakflow.store.array_file import ArrayFile
+from trakflow.store.files import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from trakflow.data.examples import (
     write_examples,
 )
 from trakflow.errors import DataError
-from trakflow.store import ArrayFile
+from trakflow.store.array_file import ArrayFile
 
 
 def pairs():

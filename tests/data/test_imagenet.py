@@ -12,7 +12,7 @@ from trakflow.layout import Layout
 from trakflow.stages.checkpoints import train_checkpoint
 from trakflow.stages.featurize import featurize
 from trakflow.stages.prepare import prepare_targets, prepare_train
-from trakflow.store import ArrayFile
+from trakflow.store.array_file import ArrayFile
 
 COLOURS = {"n01440764": (200, 30, 30), "n01443537": (30, 200, 30), "n02105855": (30, 30, 200)}
 SIZES = [(70, 50), (50, 90), (64, 64), (41, 300)]

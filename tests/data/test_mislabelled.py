@@ -5,7 +5,7 @@ from trakflow.data.digits import train
 from trakflow.data.examples import Examples, read_arrays, write_examples
 from trakflow.data.mislabelled import mislabelled
 from trakflow.errors import DataError
-from trakflow.store import ArrayFile
+from trakflow.store.array_file import ArrayFile
 
 
 def test_the_marked_labels_are_exchanged_for_any_other_class_and_nothing_else_changes():

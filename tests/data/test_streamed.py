@@ -8,7 +8,7 @@ from trakflow.data import streamed
 from trakflow.data.examples import Examples, as_examples, check_examples, read_arrays, write_examples
 from trakflow.data.streamed import StreamedRows, write_streamed
 from trakflow.errors import DataError
-from trakflow.store import ArrayFile, content, write_arrays
+from trakflow.store.array_file import ArrayFile, content, write_arrays
 
 
 def arrays(count=50):
@@ -23,7 +23,7 @@ def arrays(count=50):
 @pytest.mark.parametrize("count", [0, 1, 50])
 @pytest.mark.parametrize(("block", "chunk"), [(2500, 1), (2500, 6000), (1 << 20, 1 << 26)])
 def test_a_streamed_file_has_the_contents_of_one_written_at_once(tmp_path, monkeypatch, count, block, chunk):
-    monkeypatch.setattr("trakflow.store.BLOCK_BYTES", block)
+    monkeypatch.setattr("trakflow.store.checksums.BLOCK_BYTES", block)
     monkeypatch.setattr(streamed, "CHUNK_BYTES", chunk)
     whole, asked = arrays(count), []
 

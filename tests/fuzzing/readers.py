@@ -22,7 +22,8 @@ from trakflow.features import FeatureSet
 from trakflow.models.weights import load_weights, read_state, write_weights
 from trakflow.sources.archives import zip_member
 from trakflow.stages.tables import read_table
-from trakflow.store import ArrayFile, read_facts, write_arrays, write_json
+from trakflow.store.array_file import ArrayFile, write_arrays
+from trakflow.store.files import read_facts, write_json
 from trakflow.traker.records import Gathered, Recorder
 from trakflow.traker.workflow_folder import _read_config
 

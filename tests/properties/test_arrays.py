@@ -11,7 +11,8 @@ from trakflow.data.arrays import read_array
 from trakflow.data.examples import Examples, as_examples, check_examples, read_arrays, read_ids, write_examples
 from trakflow.errors import DataError, StoreError, TrakflowError
 from trakflow.evaluation.lds import check_evaluation
-from trakflow.store import ArrayFile, map_numpy, write_arrays, write_numpy
+from trakflow.store.array_file import ArrayFile, write_arrays
+from trakflow.store.numpy_files import map_numpy, write_numpy
 
 SIZE, CLASSES = 3, 4
 DTYPES = (

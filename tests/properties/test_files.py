@@ -17,7 +17,9 @@ from trakflow.data import imagenet, sotu
 from trakflow.errors import DataError, StoreError, TrakflowError
 from trakflow.features import FeatureSet
 from trakflow.sources import archives
-from trakflow.store import METADATA, ArrayFile, read_facts, read_json, write_arrays
+from trakflow.store.array_file import ArrayFile, write_arrays
+from trakflow.store.files import read_facts, read_json
+from trakflow.store.headers import METADATA
 from trakflow.traker.records import Gathered, Recorder, read_records
 from trakflow.traker.workflow_folder import _read_config
 
@@ -54,7 +56,7 @@ def places(value, path=()):
 
 
 def sealed(facts):
-    """As `trakflow.store.sealed_header`, of anything."""
+    """As `trakflow.store.headers.sealed_header`, of anything."""
     text = json.dumps(facts)
     return {METADATA: json.dumps({"facts": text, "sha256": hashlib.sha256(text.encode()).hexdigest()})}
 

@@ -14,7 +14,7 @@ from trakflow.models.mlp import MLP
 from trakflow.stages.attribute import choose_ridge, finalize, load_parts, score, score_partial
 from trakflow.stages.checkpoints import import_checkpoint, train_checkpoint
 from trakflow.stages.featurize import featurize, featurize_targets
-from trakflow.store import read_json
+from trakflow.store.files import read_json
 
 
 def test_the_same_settings_give_the_same_bytes_in_every_file(experiment, tmp_path):

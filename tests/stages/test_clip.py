@@ -19,7 +19,7 @@ from trakflow.stages.featurize import featurize, featurize_targets
 from trakflow.stages.methods import attribute_checkpoint, attribute_checkpoints
 from trakflow.stages.prepare import prepare_train
 from trakflow.stages.retrain import retrain, retrained_outputs
-from trakflow.store import ArrayFile
+from trakflow.store.array_file import ArrayFile
 from trakflow.tasks.clip import CLIP
 from trakflow.tasks.preparation import prepared, reference_rows
 

@@ -8,7 +8,7 @@ import pytest
 
 from trakflow.evaluation.costs import method_work, training_work
 from trakflow.stages.compute import compute
-from trakflow.store import write_json
+from trakflow.store.files import write_json
 
 METHODS = ("methods=[trak,gas,empirical_influence,random]", "fitting.subsets=8", "fitting.counts=[4]")
 

@@ -14,7 +14,7 @@ from trakflow.stages.evaluate import evaluate, subsets
 from trakflow.stages.methods import attribute, attribute_checkpoint, attribute_checkpoints
 from trakflow.stages.prepare import prepare_train
 from trakflow.stages.retrain import retrain, retrained_outputs
-from trakflow.store import read_json
+from trakflow.store.files import read_json
 
 METHODS = ("methods=[trak,tracin,empirical_influence,random]", "fitting.subsets=12", "fitting.counts=[8]")
 

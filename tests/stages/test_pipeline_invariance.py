@@ -12,7 +12,7 @@ from trakflow.errors import DataError
 from trakflow.evaluation.lds import lds, predicted_outputs
 from trakflow.layout import Layout
 from trakflow.stages import attribute, checkpoints, evaluate, featurize, prepare, retrain
-from trakflow.store import read_json
+from trakflow.store.files import read_json
 
 SMALL = [
     "data.train_size=240",
@@ -71,7 +71,7 @@ def test_shards_and_batches_do_not_change_scores(trained: Path, tmp_path: Path, 
 
 
 def test_float16_storage_stays_close_and_is_what_is_stored(trained: Path, tmp_path: Path) -> None:
-    from trakflow.store import ArrayFile
+    from trakflow.store.array_file import ArrayFile
 
     shutil.copytree(trained, tmp_path / "a")
     shutil.copytree(trained, tmp_path / "b")

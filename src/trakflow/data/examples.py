@@ -10,7 +10,7 @@ from jaxtyping import Integer, Shaped
 
 from trakflow.data.streamed import StreamedRows, write_streamed
 from trakflow.errors import DataError
-from trakflow.store import ArrayFile, write_arrays
+from trakflow.store.array_file import ArrayFile, write_arrays
 
 # What is said of examples, kept as text beside their arrays; no task reads it.
 TEXTS = ("ids", "texts", "groups")

@@ -20,7 +20,7 @@ from trakflow.seeds import generator
 from trakflow.sources.commands import run
 from trakflow.sources.keeping import alone, first_that_works
 from trakflow.sources.web import download
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 
 SYSTEM_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 DEBIAN_PACKAGE = "dataset-fashion-mnist"

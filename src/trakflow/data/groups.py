@@ -8,7 +8,7 @@ from jaxtyping import Int64, Shaped
 
 from trakflow.data.examples import Examples, read_texts
 from trakflow.errors import DataError
-from trakflow.store import ArrayFile
+from trakflow.store.array_file import ArrayFile
 
 
 @dataclass(frozen=True)

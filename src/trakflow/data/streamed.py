@@ -10,7 +10,9 @@ import numpy as np
 from jaxtyping import Shaped
 
 from trakflow.errors import DataError
-from trakflow.store import CHECKSUM, TYPES, atomic_path, block_digest, block_starts, rows_per_block, sealed_header
+from trakflow.store.checksums import CHECKSUM, block_digest, block_starts, rows_per_block
+from trakflow.store.files import atomic_path
+from trakflow.store.headers import TYPES, sealed_header
 
 # How much is asked for at once: enough that a source can make its rows on several threads.
 CHUNK_BYTES = 1 << 26

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32
 
 from trakflow.errors import StoreError
 from trakflow.layout import EVALUATION, Layout
-from trakflow.store import ArrayFile, content
+from trakflow.store.array_file import ArrayFile, content
 
 Retrained = tuple[Bool[np.ndarray, "subsets n"], Float32[np.ndarray, "retrains subsets m"]]
 

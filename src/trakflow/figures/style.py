@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from trakflow.config.schema import Figures
 from trakflow.layout import TRAK, Layout
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 
 # Equal figures are equal bytes.
 WITHOUT_DATES: dict[str, dict[str, None]] = {

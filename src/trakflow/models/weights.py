@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trakflow.errors import CheckpointError
 from trakflow.models.adapters import adapters_meant, are_adapters, load_adapters
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 
 # Where common training loops put the state dict inside the file.
 WRAPPERS = ("state_dict", "model_state_dict", "model")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from trakflow.errors import DataError
-from trakflow.store import atomic_path, file_hash
+from trakflow.store.files import atomic_path, file_hash
 
 Found = TypeVar("Found")
 # Takes an empty folder to work in; returns the path of what it fetched.

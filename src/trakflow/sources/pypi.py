@@ -9,7 +9,7 @@ from trakflow.errors import DataError
 from trakflow.sources.archives import zip_member
 from trakflow.sources.commands import run
 from trakflow.sources.keeping import alone, checked
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 
 
 def wheel(requirement: str, folder: Path) -> Path:

@@ -16,7 +16,7 @@ from trakflow.layout import Layout
 from trakflow.stages.attribute import features_of, load_parts
 from trakflow.stages.evaluate import evaluation_data, lds_columns, write_table
 from trakflow.stages.tables import read_table
-from trakflow.store import read_facts
+from trakflow.store.files import read_facts
 
 # Parts of each target's scores that the soft-threshold may set to zero.
 PARTS = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95)

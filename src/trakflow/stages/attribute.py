@@ -27,16 +27,9 @@ from trakflow.scoring import CheckpointParts, score_blocks
 from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
 from trakflow.stages.timing import timed
-from trakflow.store import (
-    ArrayFile,
-    WriteBlock,
-    content,
-    map_numpy,
-    numpy_file,
-    read_facts,
-    require_agreement,
-    write_json,
-)
+from trakflow.store.array_file import ArrayFile, content, require_agreement
+from trakflow.store.files import read_facts, write_json
+from trakflow.store.numpy_files import WriteBlock, map_numpy, numpy_file
 from trakflow.topk import TopExamples
 
 DEFAULT_RELATIVE_RIDGE = 1.0

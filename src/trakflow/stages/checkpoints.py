@@ -10,7 +10,8 @@ from trakflow.models.weights import load_weights, read_state, write_weights
 from trakflow.seeds import derive_seed
 from trakflow.stages.common import check_model, device_of, make_task, model_factory, tensors
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, write_numpy
+from trakflow.store.array_file import ArrayFile
+from trakflow.store.numpy_files import write_numpy
 from trakflow.subsets import random_subset
 from trakflow.training.sgd import make_model, train_model
 

@@ -15,7 +15,7 @@ from trakflow.layout import Layout
 from trakflow.models.weights import load_weights, read_state
 from trakflow.models.wrapped import unwrap
 from trakflow.stages.components import instantiate
-from trakflow.store import ArrayFile, content
+from trakflow.store.array_file import ArrayFile, content
 from trakflow.tasks.base import Task
 from trakflow.tasks.preparation import ReferencedTask, reference_rows
 from trakflow.tasks.running import try_model

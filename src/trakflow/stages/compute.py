@@ -11,7 +11,7 @@ from trakflow.layout import Layout
 from trakflow.stages.evaluate import write_table
 from trakflow.stages.tables import read_table
 from trakflow.stages.timing import read_seconds
-from trakflow.store import read_facts
+from trakflow.store.files import read_facts
 
 # Of scores from nothing, or made elsewhere.
 UNKNOWN = Cost(math.nan, math.nan, math.nan, 0)

@@ -4,7 +4,7 @@ from omegaconf import OmegaConf
 
 from trakflow.config.schema import Config
 from trakflow.layout import Layout
-from trakflow.store import atomic_path
+from trakflow.store.files import atomic_path
 
 
 def describe(config: Config, layout: Layout) -> None:

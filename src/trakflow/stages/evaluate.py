@@ -16,7 +16,9 @@ from trakflow.evaluation.retrained import read_batches
 from trakflow.layout import EVALUATION, TRAK, Layout
 from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, atomic_path, map_numpy, read_facts, write_arrays
+from trakflow.store.array_file import ArrayFile, write_arrays
+from trakflow.store.files import atomic_path, read_facts
+from trakflow.store.numpy_files import map_numpy
 from trakflow.subsets import random_subsets
 
 COLUMNS = (

@@ -27,7 +27,8 @@ from trakflow.stages.common import (
 )
 from trakflow.stages.provenance import gradients_fingerprint, provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, content, file_hash, write_arrays
+from trakflow.store.array_file import ArrayFile, content, write_arrays
+from trakflow.store.files import file_hash
 from trakflow.tasks.base import Task
 from trakflow.tasks.preparation import prepared
 

@@ -20,7 +20,9 @@ from trakflow.layout import Layout
 from trakflow.ranks import rank_correlations
 from trakflow.stages.evaluate import evaluation_data
 from trakflow.stages.tables import read_table
-from trakflow.store import ArrayFile, map_numpy, read_facts
+from trakflow.store.array_file import ArrayFile
+from trakflow.store.files import read_facts
+from trakflow.store.numpy_files import map_numpy
 
 
 def draw_lds_vs_checkpoints(config: Config, layout: Layout) -> None:

@@ -6,7 +6,8 @@ from trakflow.config.schema import Config
 from trakflow.layout import Layout
 from trakflow.machine import machine
 from trakflow.stages.common import check_model, device_of, load_model, make_task, references_of, tensors
-from trakflow.store import ArrayFile, write_json
+from trakflow.store.array_file import ArrayFile
+from trakflow.store.files import write_json
 from trakflow.tasks.preparation import prepared
 from trakflow.training.passes import pass_seconds
 

@@ -15,7 +15,7 @@ from trakflow.sketches.base import SketchedBatch
 from trakflow.stages.common import device_of, make_task, tensors
 from trakflow.stages.featurize import checkpoint_sketch, require_curvature, shard_facts
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile
+from trakflow.store.array_file import ArrayFile
 
 # Examples of a shard that are featurized again, to see that the features are theirs.
 TRIED = 8

@@ -20,7 +20,9 @@ from trakflow.stages.provenance import method_provenance
 from trakflow.stages.runner import require
 from trakflow.stages.timing import log_seconds
 from trakflow.stages.trained import FirstCheckpoints
-from trakflow.store import ArrayFile, content, file_hash, write_arrays, write_json, write_numpy
+from trakflow.store.array_file import ArrayFile, content, write_arrays
+from trakflow.store.files import file_hash, write_json
+from trakflow.store.numpy_files import write_numpy
 from trakflow.topk import TopExamples
 
 Kind = TypeVar("Kind", CheckpointMethod, CheckpointsMethod, RetrainedMethod, PlainMethod)

@@ -11,7 +11,7 @@ from trakflow.errors import DataError
 from trakflow.evaluation.mislabel import average_precision_interval, precision_recall, self_influence
 from trakflow.layout import Layout
 from trakflow.stages.evaluate import write_table
-from trakflow.store import ArrayFile
+from trakflow.store.array_file import ArrayFile
 
 
 def evaluate_mislabel(config: Config, layout: Layout) -> None:

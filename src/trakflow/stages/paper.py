@@ -19,7 +19,7 @@ from trakflow.figures.style import apply_style, save_paper_figure
 from trakflow.layout import Layout
 from trakflow.stages.figures import drawn_gallery
 from trakflow.stages.tables import read_table
-from trakflow.store import read_facts
+from trakflow.store.files import read_facts
 
 Drawn = tuple[Figure, pd.DataFrame]
 

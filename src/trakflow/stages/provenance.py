@@ -4,7 +4,7 @@ from typing import Any
 
 from trakflow.config.schema import Config
 from trakflow.config.stages import VERSIONS, method_settings, stage_settings
-from trakflow.store import fingerprint
+from trakflow.store.files import fingerprint
 
 
 def provenance(config: Config, stage: str, **facts: Any) -> dict[str, Any]:

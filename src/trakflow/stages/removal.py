@@ -13,7 +13,7 @@ from trakflow.layout import Layout
 from trakflow.stages.evaluate import write_table
 from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, content, write_arrays
+from trakflow.store.array_file import ArrayFile, content, write_arrays
 
 
 def removal_method(config: Config) -> str:

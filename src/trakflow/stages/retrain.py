@@ -18,7 +18,7 @@ from trakflow.stages.common import (
 )
 from trakflow.stages.provenance import provenance
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, content, write_arrays
+from trakflow.store.array_file import ArrayFile, content, write_arrays
 from trakflow.training.ensemble import ensemble_outputs, train_ensemble
 
 

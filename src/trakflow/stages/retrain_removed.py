@@ -21,7 +21,7 @@ from trakflow.stages.common import (
 from trakflow.stages.provenance import provenance
 from trakflow.stages.removal import attributed_labels, removal_method
 from trakflow.stages.runner import require
-from trakflow.store import ArrayFile, content, write_arrays
+from trakflow.store.array_file import ArrayFile, content, write_arrays
 from trakflow.training.ensemble import ensemble_outputs, ensemble_predictions, train_ensemble
 
 # Trained on everything for each retrain: enough that what they say is not the noise that is left in the differences.

@@ -19,7 +19,8 @@ from trakflow.stages.common import (
     target_tensors,
     tensors,
 )
-from trakflow.store import ArrayFile, map_numpy
+from trakflow.store.array_file import ArrayFile
+from trakflow.store.numpy_files import map_numpy
 from trakflow.tasks.preparation import prepared
 
 

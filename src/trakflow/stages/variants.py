@@ -16,7 +16,7 @@ from trakflow.stages.attribute import choose_ridge, features_of, finalize, load_
 from trakflow.stages.checkpoints import train_checkpoint
 from trakflow.stages.evaluate import evaluation_data, lds_columns, write_table
 from trakflow.stages.featurize import featurize, featurize_targets
-from trakflow.store import read_facts
+from trakflow.store.files import read_facts
 
 # Of the table of LDS against the ridge, which has no rows where no figure shows it.
 CURVE = ("ridge", "lds", "ci_low", "ci_high", "subsets", "retrains")

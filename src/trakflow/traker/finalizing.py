@@ -13,7 +13,7 @@ from trakflow.config.stages import VERSIONS
 from trakflow.errors import StoreError
 from trakflow.features import FeatureSet, write_shard
 from trakflow.sketches.base import SketchedBatch
-from trakflow.store import ArrayFile, write_arrays
+from trakflow.store.array_file import ArrayFile, write_arrays
 from trakflow.traker.folder import SaveDir
 from trakflow.traker.records import Gathered, delete_records
 from trakflow.traker.rows import CURVATURES, FEATURES, HASHES, LOSS_GRADIENTS, OUTPUTS, SECONDS

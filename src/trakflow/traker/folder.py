@@ -15,7 +15,8 @@ from typing import Any
 
 from trakflow.errors import CheckpointError, ConfigError, DataError, StoreError
 from trakflow.layout import Layout
-from trakflow.store import ArrayFile, read_facts, write_json_once
+from trakflow.store.array_file import ArrayFile
+from trakflow.store.files import read_facts, write_json_once
 
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 

@@ -9,7 +9,7 @@ from jaxtyping import Float32, Int64
 from trakflow.data.groups import Groups, groups_by_name
 from trakflow.errors import DataError, StoreError
 from trakflow.group_scores import GroupSums
-from trakflow.store import map_numpy
+from trakflow.store.numpy_files import map_numpy
 
 # Scores that are looked at together, in bytes.
 BLOCK_BYTES = 1 << 25

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from trakflow.data.examples import read_arrays
 from trakflow.errors import ConfigError
-from trakflow.store import ArrayFile, fingerprint
+from trakflow.store.array_file import ArrayFile
+from trakflow.store.files import fingerprint
 from trakflow.tasks.base import Task
 from trakflow.tasks.preparation import ReferencedTask, reference_rows
 from trakflow.traker.batches import named_tensors

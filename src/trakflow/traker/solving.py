@@ -15,7 +15,9 @@ from trakflow.errors import ConfigError, StoreError
 from trakflow.features import FeatureSet
 from trakflow.kernel_file import is_kernel_of, make_kernel, read_kernel, write_kernel
 from trakflow.scoring import CheckpointParts, score_blocks
-from trakflow.store import ArrayFile, numpy_file, require_agreement, write_json
+from trakflow.store.array_file import ArrayFile, require_agreement
+from trakflow.store.files import write_json
+from trakflow.store.numpy_files import numpy_file
 from trakflow.traker.finalizing import MissingRowsError, is_packed, pack_features, pack_targets
 from trakflow.traker.folder import SaveDir
 

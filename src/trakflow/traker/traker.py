@@ -22,7 +22,8 @@ from trakflow.models.wrapped import unwrap
 from trakflow.progress import progress
 from trakflow.sketches.base import Sketch
 from trakflow.sketches.parameters import differentiated_parameters
-from trakflow.store import fingerprint, map_numpy
+from trakflow.store.files import fingerprint
+from trakflow.store.numpy_files import map_numpy
 from trakflow.tasks.base import Task
 from trakflow.tasks.preparation import prepared
 from trakflow.tasks.running import try_model

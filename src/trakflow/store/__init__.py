@@ -1,0 +1,1 @@
+"""Files on disk: whole or absent, and what they hold checked when they are read."""
