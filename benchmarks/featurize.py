@@ -28,7 +28,7 @@ from models import MODELS, make_batch, make_model, parameter_count
 from peers import PEERS
 from sketches import FEATURIZE, ONE_BATCH, K, Measured
 from trakflow.allocator import keep_freed_memory
-from trakflow.config.schema import Sketch as SketchSettings
+from trakflow.config.attribution import Sketch as SketchSettings
 from trakflow.sketches import scatter, sjlt
 from trakflow.sketches.build import build_sketch
 from trakflow.store.files import atomic_path

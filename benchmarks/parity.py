@@ -25,7 +25,7 @@ from measure import machine, versions
 from trakflow import TRAKer
 from trakflow.allocator import keep_freed_memory
 from trakflow.config.compose import compose_config
-from trakflow.config.schema import Training
+from trakflow.config.training import Training
 from trakflow.data import cifar10, digits
 from trakflow.data.examples import Examples
 from trakflow.evaluation.lds import lds_interval, noise_ceiling, predicted_outputs

@@ -20,7 +20,8 @@ import torch
 from measure import machine, spread, versions
 from sketches import QUALITY, Compared, Settings
 from trakflow.config.compose import compose_config
-from trakflow.config.schema import Config, Job
+from trakflow.config.running import Job
+from trakflow.config.schema import Config
 from trakflow.layout import Layout
 from trakflow.stages.attribute import choose_ridge, features_of, finalize, score
 from trakflow.stages.common import load_model, make_task, tensors

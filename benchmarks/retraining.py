@@ -22,7 +22,8 @@ import pandas as pd
 import torch
 
 from trakflow.config.compose import compose_config
-from trakflow.config.schema import Config, Training
+from trakflow.config.schema import Config
+from trakflow.config.training import Training
 from trakflow.machine import processor
 from trakflow.seeds import derive_seed
 from trakflow.stages.common import make_task, model_factory

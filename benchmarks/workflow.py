@@ -56,7 +56,7 @@ def in_this_process(experiment: str, folder: str, threads: int, overrides: Seque
     import torch
 
     from trakflow.config.compose import compose_config
-    from trakflow.config.schema import Job
+    from trakflow.config.running import Job
     from trakflow.layout import Layout
     from trakflow.stages import attribute, checkpoints, describe, evaluate, featurize, figures, prepare, retrain
 

@@ -10,7 +10,7 @@ import torch
 from run_snakemake import TINY, overrides, snakemake
 
 from trakflow.config.compose import compose_config
-from trakflow.config.schema import Job
+from trakflow.config.running import Job
 from trakflow.layout import Layout
 from trakflow.stages.attribute import choose_ridge, finalize, score
 from trakflow.stages.checkpoints import train_checkpoint

@@ -8,7 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 
-from trakflow.config.schema import Sketch
+from trakflow.config.attribution import Sketch
 from trakflow.features import FeatureSet
 from trakflow.kernel import factorize, gram
 from trakflow.scoring import CheckpointParts, score_blocks

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from trakflow.config.schema import Sketch
+from trakflow.config.attribution import Sketch
 from trakflow.models.mlp import MLP
 from trakflow.sketches.build import build_sketch
 from trakflow.tasks.classification import Classification

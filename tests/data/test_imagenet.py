@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from trakflow.config.compose import compose_config
-from trakflow.config.schema import Job
+from trakflow.config.running import Job
 from trakflow.data import imagenet
 from trakflow.errors import DataError
 from trakflow.layout import Layout

@@ -6,8 +6,8 @@ import torch
 from torch.func import functional_call, grad, vmap
 
 from tiny_bert import bert, padded, sentences
-from trakflow.config.schema import Sketch as SketchSettings
-from trakflow.config.schema import Training
+from trakflow.config.attribution import Sketch as SketchSettings
+from trakflow.config.training import Training
 from trakflow.errors import CheckpointError, DataError
 from trakflow.models.bert import BertClassifier, bert_classifier
 from trakflow.models.weights import load_weights

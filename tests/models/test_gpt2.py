@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trakflow.config.schema import Training
+from trakflow.config.training import Training
 from trakflow.errors import ConfigError
 from trakflow.models.gpt2 import gpt2
 from trakflow.tasks.language_modeling import LogOdds

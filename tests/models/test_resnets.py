@@ -8,7 +8,8 @@ import torch
 from oracle import Sum, gradients, shapes_of, tensor_sketch
 from torch import nn
 
-from trakflow.config.schema import Sketch, Training
+from trakflow.config.attribution import Sketch
+from trakflow.config.training import Training
 from trakflow.errors import ConfigError
 from trakflow.models.pixels import NormalisedPixels
 from trakflow.models.resnet9 import ResNet9

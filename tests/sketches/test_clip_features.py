@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from pairs import LENGTH, VOCABULARY, pairs, tiny_model
-from trakflow.config.schema import Sketch
+from trakflow.config.attribution import Sketch
 from trakflow.sketches.build import build_sketch
 from trakflow.tasks.clip import CLIP
 from trakflow.tasks.preparation import prepared

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import nn
 
-from trakflow.config.schema import Sketch
+from trakflow.config.attribution import Sketch
 from trakflow.errors import DeviceError
 from trakflow.models.mlp import MLP
 from trakflow.seeds import derive_seed

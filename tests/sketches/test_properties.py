@@ -17,7 +17,7 @@ from sketch_laws import (
     correlation,
     relative_variances,
 )
-from trakflow.config.schema import Sketch
+from trakflow.config.attribution import Sketch
 from trakflow.config.shards import shard_range
 from trakflow.data.digits import train
 from trakflow.models.mlp import MLP

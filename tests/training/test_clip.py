@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pairs import pairs, tiny_model
-from trakflow.config.schema import Training
+from trakflow.config.training import Training
 from trakflow.errors import ConfigError
 from trakflow.tasks.clip import CLIP
 from trakflow.tasks.preparation import prepared

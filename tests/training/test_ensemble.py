@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from trakflow.config.compose import compose_config
-from trakflow.config.schema import Training
+from trakflow.config.training import Training
 from trakflow.errors import ConfigError
 from trakflow.models.mlp import MLP
 from trakflow.seeds import derive_seed

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from trakflow.config.schema import Training
+from trakflow.config.training import Training
 from trakflow.models.mlp import MLP
 from trakflow.seeds import derive_seed
 from trakflow.tasks.classification import Classification

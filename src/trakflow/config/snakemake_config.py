@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from trakflow.config.compose import CONFIG_ROOT, sentences
-from trakflow.config.schema import Section
+from trakflow.config.section import Section
 from trakflow.errors import ConfigError
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trakflow.config.schema import Config, Paper
+from trakflow.config.evaluation import Paper
+from trakflow.config.schema import Config
 from trakflow.layout import TRAK
 
 FACTORIZED_SIDE = 32

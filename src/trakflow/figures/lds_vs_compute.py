@@ -8,7 +8,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trakflow.config.schema import Published
+from trakflow.config.evaluation import Published
 from trakflow.figures.style import GREY, line_styles, method_name
 
 

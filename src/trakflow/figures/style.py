@@ -10,7 +10,7 @@ import pandas as pd
 from cycler import cycler
 from matplotlib.figure import Figure
 
-from trakflow.config.schema import Figures
+from trakflow.config.evaluation import Figures
 from trakflow.layout import TRAK, Layout
 from trakflow.store.files import atomic_path
 

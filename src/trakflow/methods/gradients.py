@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trakflow.config.schema import Sketch as SketchSettings
+from trakflow.config.attribution import Sketch as SketchSettings
 from trakflow.errors import ConfigError
 from trakflow.methods.base import Trained
 from trakflow.sketches.base import Sketch, SketchedBatch

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from trakflow.config.schema import Sketch as SketchSettings
+from trakflow.config.attribution import Sketch as SketchSettings
 from trakflow.seeds import derive_seed
 from trakflow.sketches.base import Projection, Sketch
 from trakflow.sketches.factorized import Factorized

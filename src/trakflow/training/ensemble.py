@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from trakflow.config.schema import Training
+from trakflow.config.training import Training
 from trakflow.errors import ConfigError
 from trakflow.progress import progress
 from trakflow.seeds import derive_seed

@@ -9,7 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from torch.optim.sgd import sgd
 
-from trakflow.config.schema import Training
+from trakflow.config.training import Training
 from trakflow.progress import progress
 from trakflow.seeds import derive_seed, generator
 from trakflow.tasks.base import Task

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from torch import nn
 
-from trakflow.config.schema import Sketch as SketchSettings
+from trakflow.config.attribution import Sketch as SketchSettings
 from trakflow.errors import ConfigError
 from trakflow.sketches.base import Sketch
 from trakflow.sketches.build import build_sketch

@@ -1,0 +1,81 @@
+"""Settings of the evaluation and of figures."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+
+from trakflow.config.attribution import Projection, RidgeGrid
+from trakflow.config.section import PositiveInt, Section
+
+
+class Evaluation(Section):
+    """The linear datamodeling score: subsets, retrained models, and the interval."""
+
+    source: Literal["retrain", "files", "none"] = "retrain"
+    subsets: PositiveInt = 100
+    retrains: PositiveInt = 3
+    fraction: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    models_per_batch: PositiveInt = 50
+    checkpoint_counts: list[PositiveInt] = [1, 2, 5, 10]
+    masks: str | None = None
+    outputs: str | None = None
+    bootstrap: Annotated[int, Field(ge=100)] = 1000
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+
+    @model_validator(mode="after")
+    def _files_given(self) -> "Evaluation":
+        if any((path is not None) != (self.source == "files") for path in (self.masks, self.outputs)):
+            raise ValueError("source=files and the two paths masks and outputs belong together: give all three or none")
+        if self.source == "retrain" and self.subsets < 3:
+            raise ValueError("a rank correlation needs at least 3 subsets")
+        return self
+
+
+class Removal(Section):
+    """Removal of the examples that each method ranks highest, for some targets; without `counts` there is none."""
+
+    counts: list[PositiveInt] = []
+    targets: PositiveInt = 30
+    retrains: PositiveInt = 3
+
+
+class Published(Section):
+    """A point of the figure of LDS against compute that others published."""
+
+    method: str
+    minutes: PositiveFloat
+    lds: float
+
+
+class Figures(Section):
+    """Style and choice of what is drawn; a change redraws and computes nothing else."""
+
+    font_size: PositiveFloat = 9.0
+    dpi: PositiveInt = 160
+    palette: list[str]
+    gallery_targets: PositiveInt = 6
+    gallery_examples: PositiveInt = 5
+    shown_target: NonNegativeInt = 0
+    published: list[Published] = []
+
+
+class Paper(Section):
+    """What `paper_figures` runs beside the experiment itself; null where an experiment draws no such figures.
+
+    Attributes:
+        sketches: Numbers of features k of each sketch in the figure of LDS against k.
+        ridges: Ridges of the figure of LDS against the ridge; null for a variant that it does not show.
+        epochs: Of one run, whose weights are attributed by in the figure of cheap checkpoints.
+        counts: Numbers of checkpoints of methods that are slow: of `traker`, `dattri`, `influence_function`,
+            `influence_arnoldi` and `ekfac`; the experiment's for those that are not named.
+        peer_k: Number of features of `traker` and `dattri`, which without a ridge must be smaller than that of
+            examples; null for the experiment's.
+    """
+
+    sketches: dict[Projection, Annotated[list[PositiveInt], Field(min_length=1)]] = {}
+    ridges: RidgeGrid | None = RidgeGrid(points=13)
+    epochs: list[PositiveInt] = []
+    counts: dict[
+        Literal["traker", "dattri", "influence_function", "influence_arnoldi", "ekfac"], list[PositiveInt]
+    ] = {}
+    peer_k: PositiveInt | None = None
