@@ -16,7 +16,9 @@ def test_a_setting_compares_every_method_that_there_is_and_its_variants(experime
         "trak tracin gas representation_similarity influence_function influence_arnoldi ekfac traker dattri "
         "empirical_influence datamodel random"
     )
-    assert config.methods == compared.split()
+    # Conjugate gradient would take days with the BERT.
+    left_out = {"influence_function"} if experiment == "rotten_tomatoes" else set()
+    assert config.methods == [method for method in compared.split() if method not in left_out]
     assert config.runtime.repeats == 3
     assert len(variants(config)) > 5
     for variant in variants(config)[:1]:

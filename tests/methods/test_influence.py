@@ -9,6 +9,7 @@ from torch import nn
 
 from tiny_bert import bert, padded, sentences
 from trakflow.errors import ConfigError, NumericalError
+from trakflow.methods import gauss_newton
 from trakflow.methods.base import Trained
 from trakflow.methods.conjugate_gradient import conjugate_gradient
 from trakflow.methods.gauss_newton import GaussNewton
@@ -85,14 +86,24 @@ TASKS = [(Classification(), 3), (IterativeClassification(temperature=2.0), 3), (
 
 @pytest.mark.parametrize(("task", "outputs"), TASKS, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("curvature", ["loss", "output"])
-def test_products_are_those_of_the_dense_matrix(trained, task, outputs, curvature):
-    trained = replace(trained, task=task, model=mlp(outputs))
+@pytest.mark.parametrize("passes", [10**9, 0], ids=["derivatives held", "by passes"])
+def test_products_are_those_of_the_dense_matrix(trained, monkeypatch, task, outputs, curvature, passes):
+    monkeypatch.setattr(gauss_newton, "PASSES", passes)
+    trained = replace(trained, task=task, model=mlp(outputs), batch_size=3)
     matrix = GaussNewton(trained, curvature)
     expected = dense(trained, curvature)
     found = matrix(torch.eye(matrix.size, dtype=torch.float64))
     # W is float32 by the contract of tasks.
     torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
     assert matrix.mean_diagonal() == pytest.approx(expected.diagonal().mean().item(), rel=0.35)
+
+
+def test_derivatives_are_held_where_they_fit_and_save_operations(trained):
+    # 27 parameters for three numbers: 324 operations for a vector by J, and 5 x 42 by passes. One of them: 84 and 150.
+    of_three, of_one = trained, replace(trained, task=Regression(), model=mlp(1))
+    assert GaussNewton(of_three)._held is None
+    assert GaussNewton(of_one)._held is not None
+    assert GaussNewton(replace(of_one, memory_bytes=4000))._held is None
 
 
 def test_products_are_second_differences_of_the_loss_of_the_linearised_model(trained):

@@ -70,6 +70,8 @@ class Paper(Section):
             `influence_arnoldi` and `ekfac`; the experiment's for those that are not named.
         peer_k: Number of features of `traker` and `dattri`, which without a ridge must be smaller than that of
             examples; null for the experiment's.
+        arnoldi_iterations: Of `influence_arnoldi`; null for the method's own.
+        arnoldi_eigenvalues: How many of them it keeps; null for the method's own.
     """
 
     sketches: dict[Projection, Annotated[list[PositiveInt], Field(min_length=1)]] = {}
@@ -79,3 +81,5 @@ class Paper(Section):
         Literal["traker", "dattri", "influence_function", "influence_arnoldi", "ekfac"], list[PositiveInt]
     ] = {}
     peer_k: PositiveInt | None = None
+    arnoldi_iterations: PositiveInt | None = None
+    arnoldi_eigenvalues: PositiveInt | None = None

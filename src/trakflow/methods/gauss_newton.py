@@ -15,7 +15,7 @@ Vectors are the rows of a matrix, their entries in the order of the features of 
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call, grad, jvp, vjp, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from trakflow.errors import ConfigError, NumericalError
 from trakflow.methods.base import Trained
 from trakflow.methods.gradients import one_example
+from trakflow.methods.jacobian import Jacobian, held
 from trakflow.methods.losses import require_loss_by_example
 from trakflow.seeds import generator
 from trakflow.sketches.memory import activation_bytes
@@ -42,6 +44,8 @@ PROBES = 64
 COPIES = 4
 # Vectors that a batch of examples should have room for; with fewer, batches are made smaller first.
 VECTORS = 16
+# Forward passes that a product of one vector costs: the values, their derivative along it (two), the way back (two).
+PASSES = 5
 
 
 class GaussNewton:
@@ -77,9 +81,28 @@ class GaussNewton:
     def __call__(self, vectors: Float[Tensor, "rows p"]) -> Float[Tensor, "rows p"]:
         """Return G v of each row v.
 
+        By passes forward and backward along each v; where J of all examples fits a quarter of the memory and takes
+        fewer operations, as for convolutions and few classes, by J, which is taken once.
+
         Raises:
             ConfigError: The model does something that torch has no forward derivative of.
         """
+        return self._by_passes(vectors) if self._held is None else self._held(vectors)
+
+    @cached_property
+    def _held(self) -> Jacobian | None:
+        batch, budget = one_example(self._trained), self._trained.memory_bytes // 4
+        with FlopCounterMode(display=False) as counter:
+            numbers = self._outputs(self._parameters, batch).numel()
+        of_one = numbers * (numbers + self.size) * self.dtype.itemsize
+        if len(self._seen) * of_one > budget or 4 * numbers * self.size > PASSES * counter.get_total_flops():
+            return None
+        at_once = min(self._trained.batch_size, max(1, budget // (2 * of_one + numbers * self._bytes)))
+        chosen = (select_rows(self._trained.train, rows) for rows in self._seen.split(at_once))
+        with _forward_derivatives():
+            return held(self._outputs, self._curved, self._parameters, chosen, len(self._seen))
+
+    def _by_passes(self, vectors: Float[Tensor, "rows p"]) -> Float[Tensor, "rows p"]:
         budget = self._trained.memory_bytes // 4
         at_once = min(self._trained.batch_size, max(1, budget // (VECTORS * self._bytes)))
         chunk = max(1, min(len(vectors), budget // (at_once * self._bytes), budget // (8 * self.size)))
@@ -109,7 +132,7 @@ class GaussNewton:
     def _of_batch(self, vectors: Float[Tensor, "rows p"], batch: Batch, chunk: int) -> Float[Tensor, "rows p"]:
         outputs = partial(self._outputs, batch=batch)
         values, pull_back, *_ = vjp(outputs, self._parameters)
-        curved = self._by_loss(values.detach(), batch) if self._of_loss else self._by_output(batch)
+        curved = self._curved(batch, values.detach())
 
         def product(vector: Tensor) -> Tensor:
             along = jvp(outputs, (self._parameters,), (self._split(vector),))[1]
@@ -117,6 +140,10 @@ class GaussNewton:
             return torch.cat([pulled[name].flatten() for name in self._parameters])
 
         return vmap(product, chunk_size=chunk)(vectors)
+
+    def _curved(self, batch: Batch, values: Tensor) -> Callable[[Tensor], Tensor]:
+        """What multiplies by H of each example of a batch, at what the model returns for it."""
+        return self._by_loss(values, batch) if self._of_loss else self._by_output(batch)
 
     def _outputs(self, parameters: dict[str, Tensor], batch: Batch) -> Tensor:
         """What H is a second derivative by."""
