@@ -9,8 +9,10 @@ from matplotlib import colors
 from matplotlib import pyplot as plt
 
 from trakflow.config.compose import compose_config
+from trakflow.config.evaluation import Published
 from trakflow.figures.gallery import COLOURS, as_image, gallery
 from trakflow.figures.lds_vs_checkpoints import lds_vs_checkpoints
+from trakflow.figures.lds_vs_compute import lds_vs_compute
 from trakflow.figures.mislabel import mislabel
 from trakflow.figures.predicted_vs_actual import predicted_vs_actual
 from trakflow.figures.removal import removal
@@ -69,6 +71,43 @@ def test_lds_vs_checkpoints_shows_values_intervals_and_ceiling():
 def test_lds_vs_checkpoints_without_a_ceiling_names_none():
     _, legend = drawn(lds_vs_checkpoints(lds_table(np.nan), 0.9))
     assert not any("ceiling" in text for text in legend)
+
+
+def compute_table():
+    rows = {"trak": [(1, 0.3), (10, 0.5)], "tracin": [(1, 0.1), (10, 0.12)], "random": [(0, 0.0)]}
+    return pd.DataFrame(
+        [
+            {
+                "method": method, "checkpoints": count, "lds": lds, "ci_low": lds - 0.02, "ci_high": lds + 0.01,
+                "seconds": 6.0 * count or np.nan, "training_seconds": 30.0 * count, "ceiling": 0.8, "subsets": 40,
+                "retrains": 2,
+            }
+            for method, points in rows.items()
+            for count, lds in points
+        ]
+    )  # fmt: skip
+
+
+def test_lds_vs_compute_shows_each_methods_price_and_published_points_hollow_in_its_colour():
+    published = [Published(method=method, minutes=2.5, lds=0.4) for method in ("trak", "datamodel")]
+    figure = lds_vs_compute(compute_table(), 1.5, 0.9, published)
+    figure.canvas.draw()
+    alone, trained = (axes for axes in figure.axes if axes.get_xlabel().startswith("seconds"))
+    assert alone.get_xlabel().endswith("(published: A100)")
+    lines = {bars.get_label(): bars.lines[0] for bars in alone.containers}
+    np.testing.assert_allclose(lines["TRAK"].get_xydata(), [[6, 0.3], [60, 0.5]])
+    np.testing.assert_allclose(trained.containers[0].lines[0].get_xydata(), [[36, 0.3], [360, 0.5]])
+    hollow = {line.get_label(): line for line in alone.lines if line.get_label().endswith("published")}
+    assert set(hollow) == {"TRAK, published", "datamodel, published"}
+    np.testing.assert_allclose(hollow["TRAK, published"].get_xydata(), [[150, 0.4]])
+    assert all(line.get_markerfacecolor() == "none" for line in hollow.values())
+    assert hollow["TRAK, published"].get_color() == lines["TRAK"].get_color()
+    assert hollow["datamodel, published"].get_color() not in {line.get_color() for line in lines.values()}
+    assert {*hollow, "TRAK", "random (no cost)"} <= {text.get_text() for text in figure.legends[0].get_texts()}
+    # Six seconds are four forward and backward passes of 1.5.
+    upper = alone.child_axes[0]
+    assert upper.get_xlabel() == "forward+backward passes over the training set"
+    np.testing.assert_allclose(upper.get_xlim(), np.array(alone.get_xlim()) / 1.5)
 
 
 def test_an_lds_below_zero_stays_in_sight():

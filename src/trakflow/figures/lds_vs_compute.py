@@ -1,11 +1,13 @@
 """LDS against compute: attribution quality beside its price (paper, figure 1)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from trakflow.config.evaluation import Published
@@ -22,28 +24,34 @@ def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, publishe
         published: Points of others, drawn hollow beside the method alone.
     """
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True)
+    # A published method that is not in the table comes after those that are.
+    names = list(dict.fromkeys([*table["method"], *(point.method for point in published)]))
+    styles = dict(zip(names, line_styles(len(names)), strict=True))
     alone, trained = table["seconds"], table["seconds"] + table["training_seconds"]
     for axes, seconds in zip(panels, (alone, trained), strict=True):
-        _draw(axes, table, seconds)
+        _draw(axes, table, seconds, styles)
         axes.set_xscale("log")
         upper = axes.secondary_xaxis("top", functions=(lambda x: x / unit, lambda x: x * unit))
         upper.set_xlabel("forward+backward passes over the training set")
         axes.grid(axis="y", color=GREY, alpha=0.2, linewidth=0.6)
-    _draw_published(panels[0], published)
-    panels[0].set_xlabel("seconds: attribution alone" + (" (published: seconds on an A100)" if published else ""))
+    _draw_published(panels[0], styles, published)
+    panels[0].set_xlabel("seconds: attribution alone" + (" (published: A100)" if published else ""))
     panels[1].set_xlabel("seconds: with the training of the checkpoints")
     low = float(table["ci_low"].min())
     panels[0].set_ylim(min(0.0, 1.1 * low), 1.0)
     panels[0].set_ylabel(f"LDS (mean Spearman correlation\nover {table['subsets'].iloc[0]} subsets)")
     handles, labels = panels[0].get_legend_handles_labels()
+    # Methods first, and then the lines without bars.
+    order = sorted(range(len(handles)), key=lambda number: not isinstance(handles[number], ErrorbarContainer))
+    handles, labels = [handles[number] for number in order], [labels[number] for number in order]
     title = f"bars: {confidence:.0%} bootstrap interval"
     figure.legend(handles, labels, loc="outside right upper", title=title, title_fontsize="small", fontsize="small")
     return figure
 
 
-def _draw(axes: Axes, table: pd.DataFrame, seconds: pd.Series) -> None:
-    methods = list(table["method"].unique())
-    for method, style in zip(methods, line_styles(len(methods)), strict=True):
+def _draw(axes: Axes, table: pd.DataFrame, seconds: pd.Series, styles: dict[str, dict[str, Any]]) -> None:
+    for method in table["method"].unique():
+        style = styles[method]
         chosen = table["method"] == method
         rows, cost = table[chosen], seconds[chosen]
         name = method_name(method)
@@ -58,16 +66,12 @@ def _draw(axes: Axes, table: pd.DataFrame, seconds: pd.Series) -> None:
         axes.axhline(ceiling, color=GREY, linestyle="--", label=f"noise ceiling ({retrains} retrains)")
 
 
-def _draw_published(axes: Axes, published: Sequence[Published]) -> None:
-    methods = list(dict.fromkeys(point.method for point in published))
-    for method, style in zip(methods, line_styles(len(methods)), strict=True):
+def _draw_published(axes: Axes, styles: dict[str, dict[str, Any]], published: Sequence[Published]) -> None:
+    for method in dict.fromkeys(point.method for point in published):
         points = [point for point in published if point.method == method]
         axes.plot(
             [60 * point.minutes for point in points],
             [point.lds for point in points],
-            color=style["color"],
-            marker=style["marker"],
-            markerfacecolor="none",
-            linestyle=":",
             label=f"{method_name(method)}, published",
+            **{**styles[method], "markerfacecolor": "none", "linestyle": ":", "linewidth": 1.0, "markersize": 4.5},
         )
