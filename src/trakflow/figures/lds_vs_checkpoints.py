@@ -1,12 +1,10 @@
 """LDS against the number of checkpoints."""
 
-from itertools import cycle
-
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from trakflow.figures.style import GREY, MARKERS, method_name
+from trakflow.figures.style import GREY, legend_of, method_name, method_styles
 from trakflow.layout import TRAK
 
 
@@ -17,15 +15,15 @@ def lds_vs_checkpoints(table: pd.DataFrame, confidence: float) -> Figure:
         table: The LDS table; methods that read no checkpoints are left out.
         confidence: Of the interval, for the legend.
     """
+    styles = method_styles(table["method"])
     table = table[table["checkpoints"] > 0]
     methods = table["method"].unique()
     figure, axes = plt.subplots(figsize=(4.6 if len(methods) == 1 else 6.8, 3.2))
-    for marker, method in zip(cycle(MARKERS), methods, strict=False):
+    for method in methods:
         rows = table[table["method"] == method]
         errors = [rows["lds"] - rows["ci_low"], rows["ci_high"] - rows["lds"]]
-        axes.errorbar(
-            rows["checkpoints"], rows["lds"], yerr=errors, marker=marker, capsize=3, label=_label(rows, confidence)
-        )
+        label = _label(rows, confidence)
+        axes.errorbar(rows["checkpoints"], rows["lds"], yerr=errors, capsize=3, label=label, **styles[method])
     ceiling = table["ceiling"].iloc[0]
     if pd.notna(ceiling):
         retrains = table["retrains"].iloc[0]
@@ -40,7 +38,7 @@ def lds_vs_checkpoints(table: pd.DataFrame, confidence: float) -> Figure:
     if len(methods) == 1:
         axes.legend(loc="lower right")
     else:
-        figure.legend(loc="outside right upper")
+        figure.legend(*legend_of(axes), loc="outside right upper")
     return figure
 
 

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from trakflow.config.evaluation import Published
-from trakflow.figures.style import GREY, line_styles, method_name
+from trakflow.figures.style import GREY, legend_of, method_name, method_styles
 
 
 def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, published: Sequence[Published] = ()) -> Figure:
@@ -25,8 +24,7 @@ def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, publishe
     """
     figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.8), sharey=True)
     # A published method that is not in the table comes after those that are.
-    names = list(dict.fromkeys([*table["method"], *(point.method for point in published)]))
-    styles = dict(zip(names, line_styles(len(names)), strict=True))
+    styles = method_styles([*table["method"], *(point.method for point in published)])
     alone, trained = table["seconds"], table["seconds"] + table["training_seconds"]
     for axes, seconds in zip(panels, (alone, trained), strict=True):
         _draw(axes, table, seconds, styles)
@@ -40,10 +38,7 @@ def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, publishe
     low = float(table["ci_low"].min())
     panels[0].set_ylim(min(0.0, 1.1 * low), 1.0)
     panels[0].set_ylabel(f"LDS (mean Spearman correlation\nover {table['subsets'].iloc[0]} subsets)")
-    handles, labels = panels[0].get_legend_handles_labels()
-    # Methods first, and then the lines without bars.
-    order = sorted(range(len(handles)), key=lambda number: not isinstance(handles[number], ErrorbarContainer))
-    handles, labels = [handles[number] for number in order], [labels[number] for number in order]
+    handles, labels = legend_of(panels[0])
     title = f"bars: {confidence:.0%} bootstrap interval"
     figure.legend(handles, labels, loc="outside right upper", title=title, title_fontsize="small", fontsize="small")
     return figure

@@ -1,6 +1,6 @@
 """The one style, and writing a figure in all its forms."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 import matplotlib as mpl
 import pandas as pd
 from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from trakflow.config.evaluation import Figures
@@ -57,6 +59,19 @@ def line_styles(count: int) -> list[dict[str, Any]]:
     ]
     assert len({tuple(style.values()) for style in found}) == count
     return found
+
+
+def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the style of each method's line, by their order: the same in figures of the same methods."""
+    names = list(dict.fromkeys(methods))
+    return dict(zip(names, line_styles(len(names)), strict=True))
+
+
+def legend_of(axes: Axes) -> tuple[list[Any], list[str]]:
+    """Return handles and labels for a legend: what has bars first, and then lines without."""
+    handles, labels = axes.get_legend_handles_labels()
+    order = sorted(range(len(handles)), key=lambda number: not isinstance(handles[number], ErrorbarContainer))
+    return [handles[number] for number in order], [labels[number] for number in order]
 
 
 def method_name(method: str) -> str:
