@@ -1,7 +1,7 @@
 # Two commands do all set-up: `make run` and `make test`. `make help` lists the rest.
 PYTHON ?= python3
 EXPERIMENT ?= digits
-SETTINGS ?= digits fashion_mnist fashion_mnist_mislabelled cifar2 rotten_tomatoes
+SETTINGS ?= fashion_mnist fashion_mnist_mislabelled cifar2 rotten_tomatoes
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --constraint envs/constraints.txt
 BASE := .venv/.base-installed
@@ -14,8 +14,7 @@ FUZZ_SECONDS ?= 300
 define paper_figures
 	$(BIN)/snakemake --profile workflow/profiles/local paper_figures --config experiment=$(1) \
 		&& mkdir -p docs/figures/$(1) \
-		&& cp results/$(1)/paper/* docs/figures/$(1)/ \
-		&& cp results/$(1)/scores/trak.json docs/figures/$(1)/provenance.json
+		&& cp results/$(1)/paper/* docs/figures/$(1)/
 endef
 
 .DEFAULT_GOAL := help

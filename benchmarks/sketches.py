@@ -1,6 +1,6 @@
 """Which sketches the benchmarks measure: the one place to add a sketch, a size or a peer.
 
-A sketch is named by a label and given by its settings, the keys of `trakflow.config.schema.Sketch`.
+A sketch is named by a label and given by its settings, the keys of `trakflow.config.attribution.Sketch`.
 """
 
 from collections.abc import Mapping

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from trakflow.stages import attribute
+from trakflow.stages import provenance
 
 REPOSITORY = Path(__file__).parents[1]
 ENVS = REPOSITORY / "envs"
@@ -96,9 +96,9 @@ def test_a_job_needs_no_installed_trakflow(monkeypatch: pytest.MonkeyPatch) -> N
         assert name != "trakflow"
         return version(name)
 
-    monkeypatch.setattr(attribute, "version", of_others)
+    monkeypatch.setattr(provenance, "version", of_others)
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf8"))["project"]
-    assert attribute._versions()["trakflow"] == project["version"]
+    assert provenance._versions()["trakflow"] == project["version"]
 
 
 @pytest.mark.slow

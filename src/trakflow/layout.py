@@ -197,7 +197,7 @@ class Layout:
         return f"{self.root}/evaluation/ablation.csv"
 
     def paper(self, name: str, suffix: str) -> str:
-        """One figure of the paper's set: svg, png, pdf, its data as csv, its caption as txt."""
+        """One figure of the paper's set: svg, png, pdf, its data as csv, its caption as txt, its provenance as json."""
         return f"{self.root}/paper/{name}.{suffix}"
 
     def figure(self, name: str, suffix: str) -> str:

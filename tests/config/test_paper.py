@@ -30,3 +30,16 @@ def test_published_points_stand_beside_the_settings_of_the_papers_size():
         config = compose_config(experiment, [f"paper={paper}"])
         assert bool(config.figures.published) == (experiment in ("cifar10", "qnli", "imagenet"))
         assert {point.method for point in config.figures.published} <= set(config.methods)
+
+
+def test_what_the_paper_settings_say_is_not_taken_back_by_the_experiment():
+    assert compose_config("cifar2", ["paper=cifar2"]).evaluation.subsets == 100
+    make = compose_config("rotten_tomatoes", ["paper=rotten_tomatoes"]).method["influence_arnoldi"].make
+    assert (make["iterations"], make["eigenvalues"]) == (50, 25)
+    make = compose_config("digits", ["paper=quick"]).method["influence_arnoldi"].make
+    assert (make["iterations"], make["eigenvalues"]) == (200, 100)
+    assert compose_config("digits", ["paper=digits"]).method["traker"].make["k"] == 128
+
+
+def test_without_paper_settings_there_are_none():
+    assert compose_config("digits").paper is None

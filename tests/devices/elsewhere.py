@@ -1,7 +1,7 @@
 """A device made up by this process: its tensors hold their numbers on the CPU, and refuse tensors of another device.
 
-What a GPU refuses, an operation on tensors of two devices, is refused here too, and results are the CPU's to the last
-bit: so a tensor that was left behind, or a device that was taken for granted, is found where there is no GPU. It says
+What a GPU refuses, an operation on tensors of two devices, is refused here too, and the arithmetic is the CPU's: so a
+tensor that was left behind, or a device that was taken for granted, is found where there is no GPU. It says
 nothing of a GPU's own arithmetic. For a process of its own, since torch takes one such device and keeps it.
 """
 

@@ -106,7 +106,7 @@ def scores(kind: str, sketch: str, device: str, given: str = "cpu") -> np.ndarra
 
 
 def workflow(folder: Path, device: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Every stage that runs a model, from training to the scores of other methods."""
+    """Stages that run a model: training, featurizing, retraining, and three other methods."""
     methods = f"methods=[trak,{','.join(METHODS)}]"
     run = Experiment(folder, f"runtime.device={device}", methods, "targets.output=predicted")
     run.run(prepare_train)

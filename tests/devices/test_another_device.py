@@ -8,7 +8,7 @@ from pathlib import Path
 SCRIPT = Path(__file__).parent / "on_another_device.py"
 
 
-def test_every_task_and_stage_gives_the_cpus_numbers_on_a_device_that_refuses_the_cpus_tensors():
+def test_tasks_and_stages_give_the_cpus_numbers_on_a_device_that_refuses_the_cpus_tensors():
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     found = subprocess.run([sys.executable, SCRIPT], env=environment, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr

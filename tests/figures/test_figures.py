@@ -17,7 +17,7 @@ from trakflow.figures.mislabel import mislabel
 from trakflow.figures.predicted_vs_actual import predicted_vs_actual
 from trakflow.figures.removal import removal
 from trakflow.figures.self_lds import no_self_lds, self_lds
-from trakflow.figures.style import GREY, apply_style, save_figure
+from trakflow.figures.style import GREY, apply_style, method_styles, save_figure
 from trakflow.figures.top_groups import MEANING, shown_groups, top_groups
 from trakflow.layout import Layout
 
@@ -108,6 +108,19 @@ def test_lds_vs_compute_shows_each_methods_price_and_published_points_hollow_in_
     upper = alone.child_axes[0]
     assert upper.get_xlabel() == "forward+backward passes over the training set"
     np.testing.assert_allclose(upper.get_xlim(), np.array(alone.get_xlim()) / 1.5)
+
+
+def test_a_method_has_one_style_in_all_figures_and_bars_come_first_in_the_legend():
+    table = compute_table().assign(sketch="sjlt", k=8)
+    compute, checkpoints = lds_vs_compute(table, 1.0, 0.9), lds_vs_checkpoints(table, 0.9)
+    styles = []
+    for figure in (compute, checkpoints):
+        lines = [bars.lines[0] for bars in figure.axes[0].containers]
+        styles.append([(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines])
+        labels = [text.get_text().split(",")[0] for text in figure.legends[0].get_texts()]
+        assert labels[:2] == ["TRAK", "tracin"]
+    assert styles[0] == styles[1]
+    assert method_styles(["trak", "random"])["random"]["color"] == GREY
 
 
 def test_an_lds_below_zero_stays_in_sight():

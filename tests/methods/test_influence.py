@@ -98,8 +98,29 @@ def test_products_are_those_of_the_dense_matrix(trained, monkeypatch, task, outp
     assert matrix.mean_diagonal() == pytest.approx(expected.diagonal().mean().item(), rel=0.35)
 
 
+class Scaled(nn.Module):
+    """With a parameter that has no dimension, as the scale of CLIP has none."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.scale, self.layer = nn.Parameter(torch.tensor(0.7)), nn.Linear(4, 3)
+
+    def forward(self, inputs):
+        return self.scale * self.layer(inputs)
+
+
+@pytest.mark.parametrize("passes", [10**9, 0], ids=["derivatives held", "by passes"])
+def test_a_parameter_may_be_a_single_number(trained, monkeypatch, passes):
+    monkeypatch.setattr(gauss_newton, "PASSES", passes)
+    trained = replace(trained, model=Scaled().double().eval())
+    matrix = GaussNewton(trained)
+    found = matrix(torch.eye(16, dtype=torch.float64))
+    torch.testing.assert_close(found, dense(trained, "loss"), rtol=1e-6, atol=1e-7)
+
+
 def test_derivatives_are_held_where_they_fit_and_save_operations(trained):
-    # 27 parameters for three numbers: 324 operations for a vector by J, and 5 x 42 by passes. One of them: 84 and 150.
+    # For three numbers 27 parameters: 324 operations for a vector by J, 5 x 42 by passes. For one 19: 76 and 5 x 30.
     of_three, of_one = trained, replace(trained, task=Regression(), model=mlp(1))
     assert GaussNewton(of_three)._held is None
     assert GaussNewton(of_one)._held is not None

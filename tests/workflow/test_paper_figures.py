@@ -13,7 +13,7 @@ from trakflow.config.compose import compose_config
 from trakflow.config.variants import variants
 
 FIGURES = ("lds_vs_compute", "lds_vs_checkpoints", "sketches", "ablation", "cheap_checkpoints", "gallery")
-FORMS = ("svg", "png", "pdf", "csv", "txt")
+FORMS = ("svg", "png", "pdf", "csv", "txt", "json")
 COLUMNS = ["method", "checkpoints", "seconds", "forward_backward_equivalents", "lds", "ci_low", "ci_high"]
 PAPER = ("--cores", "2", "paper_figures")
 

@@ -1,6 +1,5 @@
 # The configuration, composed once a process and without torch, and what every rule takes from it.
 import hashlib
-import json
 import shlex
 import sys
 from pathlib import Path
@@ -16,6 +15,7 @@ from trakflow.config.compose import (
 from trakflow.config.shards import batch_count, batch_indices, shard_range
 from trakflow.config.snakemake_config import (
     check_snakemake_config,
+    with_overrides,
     with_paper_figures,
 )
 from trakflow.config.stages import method_settings, stage_settings
@@ -32,17 +32,14 @@ from trakflow.layout import EVALUATION, TRAK, Layout
 
 try:
     choice = check_snakemake_config(config)
-    # What is asked for as a target is not known to a Snakefile while it is read.
-    if "paper_figures" in sys.argv[1:]:
+    # What is asked for as a target is not known to a Snakefile while it is read; a target of that name in a Snakefile that
+    # has this one as a module is another.
+    if "paper_figures" in sys.argv[1:] and workflow.modifier.is_main_snakefile():
         choice = with_paper_figures(choice)
         # A job on another machine is asked for by its files, and should find the same settings.
-        others = [
-            argument
-            for argument in workflow.config_settings.config_args or []
-            if not argument.startswith("overrides=")
-        ]
-        overrides = f"overrides={json.dumps(choice.overrides)}"
-        workflow.config_settings.config_args = [*others, overrides]
+        workflow.config_settings.config_args = with_overrides(
+            workflow.config_settings.config_args or [], choice.overrides
+        )
     settings = compose_config(choice.experiment, choice.overrides, choice.config_dirs)
     layout = Layout(f"results/{choice.experiment}")
     # Where this is a module of another Snakefile, rules of that one may make the files.

@@ -1,7 +1,7 @@
 # What the rules of the paper's figures read and make.
 
 VARIANTS = {variant.name: variant for variant in variants(settings)}
-PAPER_FORMS = ("svg", "png", "pdf", "csv", "txt")
+PAPER_FORMS = ("svg", "png", "pdf", "csv", "txt", "json")
 
 
 def variant_tables(name):

@@ -69,9 +69,9 @@ class Paper(Section):
         counts: Numbers of checkpoints of methods that are slow: of `traker`, `dattri`, `influence_function`,
             `influence_arnoldi` and `ekfac`; the experiment's for those that are not named.
         peer_k: Number of features of `traker` and `dattri`, which without a ridge must be smaller than that of
-            examples; null for the experiment's.
-        arnoldi_iterations: Of `influence_arnoldi`; null for the method's own.
-        arnoldi_eigenvalues: How many of them it keeps; null for the method's own.
+            examples; left out, the experiment's.
+        arnoldi_iterations: Of `influence_arnoldi`; left out, the method's own.
+        arnoldi_eigenvalues: How many of them it keeps; left out, the method's own.
     """
 
     sketches: dict[Projection, Annotated[list[PositiveInt], Field(min_length=1)]] = {}

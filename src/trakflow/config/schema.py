@@ -1,4 +1,4 @@
-"""The one typed source of the configuration's schema.
+"""The one typed source of the configuration's schema, with the sections that are imported here.
 
 Hydra composes YAML from ``config/``; these models say which keys exist, of which type and in which range. Unknown keys
 are errors everywhere but inside a component (a mapping with ``_target_``), whose keys are its callable's arguments.

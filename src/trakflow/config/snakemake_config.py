@@ -1,12 +1,13 @@
 """The four keys that the workflow itself is configured by."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
 
-from trakflow.config.compose import CONFIG_ROOT, sentences
+from trakflow.config.compose import CONFIG_ROOT, compose_config, sentences
 from trakflow.config.section import Section
 from trakflow.errors import ConfigError
 
@@ -36,12 +37,14 @@ def check_snakemake_config(config: Mapping[str, Any]) -> Choice:
 
 
 def with_paper_figures(choice: Choice) -> Choice:
-    """Return the choice with the settings of the paper's figures: those named as the experiment, if it names none.
+    """Return the choice with the settings of the paper's figures: those named as the experiment, if it has none.
 
     Raises:
-        ConfigError: It names none, and there are none of its name.
+        ConfigError: It has none, and there are none of its name; or it does not compose.
     """
     if any(override.lstrip("+").startswith("paper=") for override in choice.overrides):
+        return choice
+    if compose_config(choice.experiment, choice.overrides, choice.config_dirs).paper is not None:
         return choice
     folders = [Path(folder) / "paper" for folder in (*choice.config_dirs, str(CONFIG_ROOT))]
     if not any((folder / f"{choice.experiment}.yaml").is_file() for folder in folders):
@@ -53,6 +56,12 @@ def with_paper_figures(choice: Choice) -> Choice:
             " 'overrides=[\"paper=fashion_mnist\"]'"
         )
     return choice.model_copy(update={"overrides": [f"paper={choice.experiment}", *choice.overrides]})
+
+
+def with_overrides(arguments: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return the arguments of Snakemake's `--config` with these Hydra overrides in the place of theirs."""
+    others = [argument for argument in arguments if not argument.startswith("overrides=")]
+    return [*others, f"overrides={json.dumps(list(overrides))}"]
 
 
 def check_container(container: str | None, wanted: bool, device: str) -> str | None:

@@ -62,7 +62,7 @@ class StreamedRows:
 def write_streamed(
     path: Path | str, arrays: Mapping[str, np.ndarray | StreamedRows], provenance: Mapping[str, Any]
 ) -> None:
-    """Write what `trakflow.store.write_arrays` would, with a chunk of rows in memory at a time.
+    """Write what `trakflow.store.array_file.write_arrays` would, with a chunk of rows in memory at a time.
 
     Args:
         path: Where to; parents are made.

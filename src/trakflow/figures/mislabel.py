@@ -1,12 +1,10 @@
 """How precisely each method's self-influence finds wrong labels, against how many of them it has found."""
 
-from itertools import cycle
-
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from trakflow.figures.style import GREY, MARKERS, method_name
+from trakflow.figures.style import GREY, method_name, method_styles
 
 
 def mislabel(table: pd.DataFrame, curves: pd.DataFrame, confidence: float) -> Figure:
@@ -18,19 +16,20 @@ def mislabel(table: pd.DataFrame, curves: pd.DataFrame, confidence: float) -> Fi
         confidence: Of the interval, for the legend.
     """
     figure, axes = plt.subplots(figsize=(7.8, 3.6))
-    for place, (marker, (_, row)) in enumerate(zip(cycle(MARKERS), table.iterrows(), strict=False)):
+    styles = method_styles(table["method"])
+    for place, (_, row) in enumerate(table.iterrows()):
         points = curves[curves["method"] == row["method"]]
         # A method that scores all examples alike has one point, at the end of the line of any order.
         said = f"{row['ci_low']:.2f} to {row['ci_high']:.2f}" if len(points) > 1 else "one value for all"
         axes.plot(
             points["recall"],
             points["precision"],
-            marker=marker,
             markersize=4,
             markevery=(0.02 * place, 0.12) if len(points) > 1 else None,
             linewidth=1.2,
             clip_on=False,
             label=f"{method_name(row['method'])}: {row['average_precision']:.2f} ({said})",
+            **styles[row["method"]],
         )
     first = table.iloc[0]
     axes.axhline(first["flipped"] / first["examples"], color=GREY, linestyle="--", label="any order")

@@ -1,14 +1,11 @@
 """How often predictions flip, and how far outputs move, when the examples that a method ranks highest are left out."""
 
-from itertools import cycle
-
 import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from trakflow.figures.style import GREY, MARKERS, method_name
-from trakflow.layout import RANDOM
+from trakflow.figures.style import GREY, method_name, method_styles
 
 # Of the distance between two numbers of removed examples: over it the methods' intervals are spread.
 SPREAD = 0.3
@@ -24,18 +21,18 @@ def removal(table: pd.DataFrame, confidence: float) -> Figure:
     counts = sorted(table["removed"].unique().tolist())
     methods = list(table["method"].unique())
     figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.4))
+    styles = method_styles(methods)
     columns = (("flipped", ""), ("output_change", "output_change_"))
     for axes, (value, prefix) in zip(panels, columns, strict=True):
-        for place, (marker, method) in enumerate(zip(cycle(MARKERS), methods, strict=False)):
+        for place, method in enumerate(methods):
             rows = table[table["method"] == method].sort_values("removed")
             # Evenly spaced: by their values, the smallest numbers would lie upon each other.
             shift = SPREAD * ((place + 0.5) / len(methods) - 0.5)
             positions = np.array([counts.index(count) for count in rows["removed"]]) + shift
             errors = [rows[value] - rows[f"{prefix}ci_low"], rows[f"{prefix}ci_high"] - rows[value]]
-            style = {"color": GREY, "linestyle": "--"} if method == RANDOM else {}
             axes.errorbar(
-                positions, rows[value], yerr=errors, marker=marker, markersize=4, capsize=2, elinewidth=0.8,
-                label=method_name(method), **style,
+                positions, rows[value], yerr=errors, markersize=4, capsize=2, elinewidth=0.8,
+                label=method_name(method), **styles[method],
             )  # fmt: skip
         axes.set_xticks(range(len(counts)), [str(count) for count in counts])
     first = table.iloc[0]

@@ -13,7 +13,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from trakflow.config.evaluation import Figures
-from trakflow.layout import TRAK, Layout
+from trakflow.layout import RANDOM, TRAK, Layout
 from trakflow.store.files import atomic_path
 
 # Equal figures are equal bytes.
@@ -63,8 +63,10 @@ def line_styles(count: int) -> list[dict[str, Any]]:
 
 def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return the style of each method's line, by their order: the same in figures of the same methods."""
-    names = list(dict.fromkeys(methods))
-    return dict(zip(names, line_styles(len(names)), strict=True))
+    # Random scores are no method that takes a colour from the others.
+    names = [name for name in dict.fromkeys(methods) if name != RANDOM]
+    styles = dict(zip(names, line_styles(len(names)), strict=True))
+    return {**styles, RANDOM: {"color": GREY, "marker": "x", "linestyle": ":"}}
 
 
 def legend_of(axes: Axes) -> tuple[list[Any], list[str]]:

@@ -53,7 +53,7 @@ def held(
     rows, second, filled = None, [], 0
     for batch in batches:
         found = vmap(jacrev(of_one), in_dims=(None, 0))(parameters, dict(batch))
-        parts = [found.pop(name).flatten(2) for name in parameters]
+        parts = [part.reshape(*part.shape[:2], -1) for part in map(found.pop, parameters)]
         examples, numbers = parts[0].shape[:2]
         if rows is None:
             rows = parts[0].new_empty(count * numbers, sum(part.shape[2] for part in parts))

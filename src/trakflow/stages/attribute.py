@@ -2,19 +2,14 @@
 
 import contextlib
 import logging
-import platform
-import subprocess
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from trakflow import __version__
 from trakflow.config.schema import Config
-from trakflow.config.stages import VERSIONS
 from trakflow.data.groups import Groups, read_groups
 from trakflow.errors import DataError, StoreError
 from trakflow.evaluation.costs import piece_of
@@ -24,7 +19,7 @@ from trakflow.kernel_file import make_kernel, read_kernel, write_kernel
 from trakflow.layout import TRAK, Layout
 from trakflow.ridge import self_lds_by_target
 from trakflow.scoring import CheckpointParts, score_blocks
-from trakflow.stages.provenance import provenance
+from trakflow.stages.provenance import NOT_OF_SCORES, provenance, run_facts
 from trakflow.stages.runner import require
 from trakflow.stages.timing import timed
 from trakflow.store.array_file import ArrayFile, content, require_agreement
@@ -183,18 +178,7 @@ def score_partial(config: Config, layout: Layout) -> None:
 
 def _score_provenance(config: Config, layout: Layout, ridge: dict[str, Any]) -> dict[str, Any]:
     checkpoints = [_checkpoint_provenance(config, layout, number, ridge) for number in range(config.checkpoints.total)]
-    return {"method": TRAK, **score_facts(config), "ridge": ridge, "checkpoints": checkpoints}
-
-
-def score_facts(config: Config) -> dict[str, Any]:
-    """Return what the provenance of any method's scores says: the configuration, the code and the versions."""
-    return {
-        "config": config.model_dump(mode="json", exclude={"job", "runtime", "figures", "evaluation", "paper"}),
-        "git_sha": _git_sha(),
-        "versions": _versions(),
-        "stages": VERSIONS,
-        "seed": config.seed,
-    }
+    return {"method": TRAK, **run_facts(config, *NOT_OF_SCORES), "ridge": ridge, "checkpoints": checkpoints}
 
 
 def _checkpoint_provenance(config: Config, layout: Layout, number: int, ridge: dict[str, Any]) -> dict[str, Any]:
@@ -206,25 +190,3 @@ def _checkpoint_provenance(config: Config, layout: Layout, number: int, ridge: d
         "gram_side": parts.kernel.side,
         "content": parts.features.provenance["checkpoint_content"],
     }
-
-
-def _git_sha() -> str | None:
-    """Return the commit of this checkout of trakflow, with `-dirty` if it was changed; None where it is no checkout."""
-    try:
-        found = subprocess.run(
-            ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
-
-
-def _versions() -> dict[str, str]:
-    # trakflow's own is the checkout's: with --sdm it is not installed where jobs run.
-    installed = {name: version(name) for name in ("torch", "numpy", "hydra-core")}
-    return {"python": platform.python_version(), "trakflow": __version__, **installed}

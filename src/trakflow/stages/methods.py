@@ -14,9 +14,8 @@ from trakflow.evaluation.costs import piece_of
 from trakflow.evaluation.retrained import read_batches
 from trakflow.layout import Layout
 from trakflow.methods.base import CheckpointMethod, CheckpointsMethod, PlainMethod, RetrainedMethod, Scores
-from trakflow.stages.attribute import score_facts
 from trakflow.stages.components import instantiate
-from trakflow.stages.provenance import method_provenance
+from trakflow.stages.provenance import NOT_OF_SCORES, method_provenance, run_facts
 from trakflow.stages.runner import require
 from trakflow.stages.timing import log_seconds
 from trakflow.stages.trained import FirstCheckpoints
@@ -67,7 +66,7 @@ def attribute(config: Config, layout: Layout) -> None:
     top = TopExamples(config.scores.topk)
     top.add(0, 0, scores)
     top.write(layout, layout.method_topk(name))
-    write_json(layout.method_provenance(name), {**score_facts(config), "method": name, "counts": counts})
+    write_json(layout.method_provenance(name), {**run_facts(config, *NOT_OF_SCORES), "method": name, "counts": counts})
 
 
 def _averages(config: Config, layout: Layout, name: str) -> Iterator[tuple[int, Scores]]:

@@ -18,8 +18,9 @@ from trakflow.figures.removal import removal
 from trakflow.figures.style import apply_style, save_paper_figure
 from trakflow.layout import Layout
 from trakflow.stages.figures import drawn_gallery
+from trakflow.stages.provenance import run_facts
 from trakflow.stages.tables import read_table
-from trakflow.store.files import read_facts
+from trakflow.store.files import read_facts, write_json
 
 Drawn = tuple[Figure, pd.DataFrame]
 
@@ -36,6 +37,7 @@ def draw_paper(config: Config, layout: Layout) -> None:
     if name == "lds_vs_compute":
         facts["repeats"] = int(table.loc[table["checkpoints"] > 0, "repeats"].min())
     save_paper_figure(figure, table, layout, name, caption(name, config, facts))
+    write_json(layout.paper(name, "json"), run_facts(config, "job"))
 
 
 def _compute(config: Config, layout: Layout) -> Drawn:

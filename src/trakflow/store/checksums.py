@@ -1,7 +1,4 @@
-"""Checksums of arrays, block by block of leading rows. They find damage, not forgery.
-
-A cryptographic hash would find no more damage and take longer than reading does.
-"""
+"""Checksums of arrays, block by block of leading rows."""
 
 from collections.abc import Sequence
 from typing import Any
