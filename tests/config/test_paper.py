@@ -16,7 +16,7 @@ def test_a_setting_compares_every_method_that_there_is_and_its_variants(experime
         "trak tracin gas representation_similarity influence_function influence_arnoldi ekfac traker dattri "
         "empirical_influence datamodel random"
     )
-    # Conjugate gradient would take days with the BERT.
+    # An iteration of conjugate gradient for all targets would take most of an hour with the BERT.
     left_out = {"influence_function"} if experiment == "rotten_tomatoes" else set()
     assert config.methods == [method for method in compared.split() if method not in left_out]
     assert config.runtime.repeats == 3
