@@ -62,7 +62,7 @@ def test_solve_equals_a_dense_solve_on_either_side(n, k, weighted, ridge):
     stream, _, _, dense = problem(n, k, weighted)
     columns = np.random.default_rng(1).standard_normal((k, 5))
     expected = np.linalg.solve(dense + ridge * np.eye(k), columns)
-    found = kernel_of(stream, n, k).solve(torch.from_numpy(columns), ridge, stream)
+    found = kernel_of(stream, n, k).solve(torch.from_numpy(columns), ridge, stream).columns
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-8, atol=1e-10 * np.abs(expected).max())
 
 
@@ -70,15 +70,15 @@ def test_solve_equals_a_dense_solve_on_either_side(n, k, weighted, ridge):
 def test_the_two_sides_solve_alike(n, k):
     stream, _, _, _ = problem(n, k, True)
     columns = torch.from_numpy(np.random.default_rng(1).standard_normal((k, 5)))
-    by_features = factorize(gram(stream(), k), "features").solve(columns, 0.3, stream)
-    by_examples = factorize(outer_gram(stream, n), "examples").solve(columns, 0.3, stream)
+    by_features = factorize(gram(stream(), k), "features").solve(columns, 0.3, stream).columns
+    by_examples = factorize(outer_gram(stream, n), "examples").solve(columns, 0.3, stream).columns
     torch.testing.assert_close(by_examples, by_features, rtol=1e-9, atol=1e-11)
 
 
 def test_without_ridge_a_full_rank_system_is_solved_exactly():
     stream, _, _, dense = problem(40, 12, True)
     columns = np.random.default_rng(1).standard_normal((12, 5))
-    found = kernel_of(stream, 40, 12).solve(torch.from_numpy(columns), 0.0, stream)
+    found = kernel_of(stream, 40, 12).solve(torch.from_numpy(columns), 0.0, stream).columns
     np.testing.assert_allclose(found.numpy(), np.linalg.solve(dense, columns), rtol=1e-9)
 
 
@@ -119,8 +119,8 @@ def test_no_ridge_with_a_singular_gram_matrix_is_refused_with_its_rank(lost):
 
     kernel = factorize(gram(stream(), 6), "features")
     with pytest.raises(NumericalError, match=r"rank 5 of 6.*solver\.ridge"):
-        kernel.solve(torch.ones(6, 1, dtype=torch.float64), 0.0, stream)
-    assert torch.isfinite(kernel.solve(torch.ones(6, 1, dtype=torch.float64), 1e-6, stream)).all()
+        kernel.solve(torch.ones(6, 1, dtype=torch.float64), 0.0, stream).columns
+    assert torch.isfinite(kernel.solve(torch.ones(6, 1, dtype=torch.float64), 1e-6, stream).columns).all()
 
 
 def test_the_factors_give_the_matrix_back_and_no_eigenvalue_is_negative():

@@ -67,6 +67,22 @@ def test_scores_are_the_product_of_two_means_whatever_the_memory(write_features,
     assert (np.abs(scores - expected).max(axis=0) / np.abs(expected).max(axis=0)).max() < 1e-5
 
 
+@pytest.mark.parametrize("ridge", [1, 1e-2, 1e-5])
+def test_scores_are_right_where_a_small_ridge_makes_products_cancel(write_features, ridge):
+    """With k > n, (G + ridge I)^-1 phi(z) is large across the rows, which see nothing of it: (A A^T + ridge I)^-1 A phi."""
+    random = np.random.default_rng(2)
+    features, targets = random.standard_normal((N, 500)).astype(np.float32), random.standard_normal((M, 500))
+    gradients, curvatures = random.uniform(0.5, 1, size=(2, N)).astype(np.float32)
+    found = FeatureSet(write_features(features, gradients, curvatures, (11, 24)), True)
+    kernel = factorize(outer_gram(found.rows, N), "examples")
+    parts = CheckpointParts(found, kernel, torch.from_numpy(targets.astype(np.float32)), ridge)
+    scores = np.concatenate([block.copy() for _, _, block in score_blocks([lambda: parts], N, M, 500, 1 << 20)])
+    rows = features.astype(np.float64)
+    small = rows @ rows.T * curvatures + ridge * np.eye(N)
+    expected = gradients[:, None] * np.linalg.solve(small, rows @ targets.astype(np.float32).T)
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
 @pytest.mark.usefixtures("small_blocks")
 @pytest.mark.parametrize("k", [6, 50])
 def test_one_checkpoint_is_held_at_a_time_and_none_while_rows_are_scored(write_features, k):

@@ -11,7 +11,7 @@ All arithmetic is float64. No inverse is ever formed.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Float64
@@ -80,6 +80,19 @@ def _weighted(features: Tensor, weights: Tensor | None) -> Tensor:
     return rows if weights is None else rows * weights.double().sqrt()[:, None]
 
 
+class Solution(NamedTuple):
+    """What solving leaves of some columns C.
+
+    Attributes:
+        columns: (G + ridge I)^-1 C.
+        cancellation: Of the column where it is largest, |A| |x| / |A x|: by how much products with x cancel, and so by
+            how much they magnify what is rounded of x.
+    """
+
+    columns: Float64[Tensor, "k m"]
+    cancellation: float
+
+
 @dataclass(frozen=True)
 class Kernel:
     """A factored Gram matrix.
@@ -129,8 +142,8 @@ class Kernel:
             total += self.eigenvectors[first : first + len(features)].T @ (_weighted(features, weights) @ columns)
         return total
 
-    def solve(self, columns: Float64[Tensor, "k m"], ridge: float, stream: Stream) -> Float64[Tensor, "k m"]:
-        """Return (G + ridge I)^-1 C.
+    def solve(self, columns: Float64[Tensor, "k m"], ridge: float, stream: Stream) -> Solution:
+        """Solve (G + ridge I) x = c for each column of C.
 
         Raises:
             NumericalError: As `require_solvable`.
@@ -138,11 +151,18 @@ class Kernel:
         self.require_solvable(ridge)
         scaled = self.coordinates(columns, stream) / (self.eigenvalues + ridge)[:, None]
         if self.side == "features":
-            return self.eigenvectors @ scaled
+            return self._solution(self.eigenvectors @ scaled, scaled * self.eigenvalues.sqrt()[:, None])
         correction = torch.zeros_like(columns)
         for first, features, weights in stream():
             correction += _weighted(features, weights).T @ (self.eigenvectors[first : first + len(features)] @ scaled)
-        return (columns - correction) / ridge
+        return self._solution((columns - correction) / ridge, scaled)
+
+    def _solution(self, solved: Float64[Tensor, "k m"], products: Float64[Tensor, "rank m"]) -> Solution:
+        """Compare solved columns x with A x, which is given in the coordinates of the eigenvectors."""
+        possible = self.eigenvalues.sum().sqrt() * torch.linalg.vector_norm(solved, dim=0)
+        found = torch.linalg.vector_norm(products, dim=0)
+        # A column of zeros has products of zero, rightly.
+        return Solution(solved, float(torch.where(possible > 0, possible / found, 0.0).max()))
 
 
 @dataclass(frozen=True)

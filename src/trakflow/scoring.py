@@ -3,7 +3,8 @@
 What is held: (Phi^T W Phi + ridge I)^-1 phi(z) of every checkpoint for a block of targets (k x columns each), two
 blocks of scores (rows x columns), and of one checkpoint at a time its kernel, or in each thread one block of its
 features and all target features. Where there are too many targets to hold at once, the features are read once for each
-block of them; and twice more to solve where the n x n side was factored.
+block of them; and twice more to solve where the n x n side was factored. All is float32 but for solving, and where
+products would cancel: then columns take twice the memory.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Float64
 from torch import Tensor
 
 from trakflow.features import FeatureSet
@@ -24,6 +25,9 @@ from trakflow.progress import progress
 
 # Larger blocks of scores would gain nothing: they leave the processor's cache before they are looked at.
 SCORES_BYTES = 1 << 25
+# Where products with solved columns cancel by more than this they are made in float64: what float32 loses of a score is
+# about 1e-7 times that.
+MOST_CANCELLATION = 1e3
 
 
 @dataclass(frozen=True)
@@ -42,10 +46,13 @@ Loader = Callable[[], CheckpointParts]
 
 @dataclass(frozen=True)
 class Solved:
-    """What is kept of a checkpoint while rows are scored: where its features are, and what to multiply them with."""
+    """What is kept of a checkpoint while rows are scored: where its features are, and what to multiply them with.
+
+    Columns are float64 where float32 would not do: with k > n and a small ridge they are nearly orthogonal to all rows.
+    """
 
     features: FeatureSet
-    columns: Float32[Tensor, "k columns"]
+    columns: Float32[Tensor, "k columns"] | Float64[Tensor, "k columns"]
 
 
 def score_blocks(
@@ -85,8 +92,9 @@ def _columns(checkpoints: int, m: int, k: int, memory_bytes: int) -> int:
 def _solve(load: Loader, targets: slice, share: float) -> Solved:
     parts = load()
     columns = parts.target_features[targets].double().T
-    solved = parts.kernel.solve(columns, parts.ridge, parts.features.rows)
-    return Solved(parts.features, solved.mul_(share).float())
+    solved, cancellation = parts.kernel.solve(columns, parts.ridge, parts.features.rows)
+    solved.mul_(share)
+    return Solved(parts.features, solved if cancellation > MOST_CANCELLATION else solved.float())
 
 
 def _score_rows(
@@ -136,7 +144,11 @@ def _fill(scores: Tensor, solved: Sequence[Solved], first: int) -> None:
     gradients = np.zeros(len(scores), dtype=np.float64)
     for checkpoint in solved:
         for start, features in checkpoint.features.phi(first, last):
-            scores[start - first : start - first + len(features)].addmm_(features, checkpoint.columns)
+            rows = scores[start - first : start - first + len(features)]
+            if checkpoint.columns.dtype == torch.float64:
+                rows += (features.double() @ checkpoint.columns).float()
+            else:
+                rows.addmm_(features, checkpoint.columns)
         gradients += checkpoint.features.loss_gradients(first, last) / len(solved)
     scores.mul_(torch.from_numpy(gradients).float()[:, None])
 
