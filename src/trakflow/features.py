@@ -27,6 +27,9 @@ SAME_IN_ALL_SHARDS = (
     "dtype",
 )
 
+# What a shard may hold of each example beside these, and its shape: by what a TRAKer knows an example again.
+MORE = {"hashes": (2, 16)}
+
 
 def stored_features(features: Float32[Tensor, "rows k"], dtype: str) -> Float[np.ndarray, "rows k"]:
     """Bring features to their storage type.
@@ -60,6 +63,7 @@ def write_shard(
     stored: Float[np.ndarray, "rows k"],
     weighted: bool,
     facts: Mapping[str, Any],
+    more: Mapping[str, np.ndarray] | None = None,
 ) -> None:
     """Write one shard's features, Q, W and outputs, and its Gram matrix where it has at least k rows.
 
@@ -69,6 +73,7 @@ def write_shard(
         stored: Its features by `stored_features`.
         weighted: Whether W weights the rows of the Gram matrix.
         facts: Provenance: `SAME_IN_ALL_SHARDS`, `start`, `stop` and `seconds`.
+        more: Arrays to keep beside them, by `MORE`.
 
     Raises:
         StoreError: The file cannot be written.
@@ -82,7 +87,7 @@ def write_shard(
         # Of the features as stored, so that a Gram matrix computed from the file later is the same.
         arrays["gram"] = gram([(0, torch.from_numpy(stored).float(), weights)], stored.shape[1]).numpy()
         made = "on" if weighted else "off"
-    write_arrays(path, arrays, {**facts, "gram_weights": made})
+    write_arrays(path, {**arrays, **(more or {})}, {**facts, "gram_weights": made})
 
 
 def _require_shard(file: ArrayFile) -> None:
@@ -97,7 +102,7 @@ def _require_shard(file: ArrayFile) -> None:
     )
     if whole:
         rows, k = facts["stop"] - facts["start"], facts["k"]
-        shapes = {"features": (rows, k), "gram": (k, k)}
+        shapes = {"features": (rows, k), "gram": (k, k), **{name: (rows, *shape) for name, shape in MORE.items()}}
         whole = {"features", "loss_gradients"} <= set(file.names) and all(
             file.shape(name) == shapes.get(name, (rows,)) for name in file.names
         )

@@ -211,6 +211,36 @@ def test_other_targets_need_another_name(tmp_path):
         attributor.start_scoring_checkpoint("test", checkpoints()[0], model_id=0, num_targets=5)
 
 
+def test_other_targets_are_no_stale_scores_after_they_were_finalized(tmp_path):
+    expected = np.array(score(finalized(tmp_path)))
+    with pytest.raises(DataError, match="another exp_name"):
+        score(small(tmp_path), arrays=(TARGETS[0] + 1, TARGETS[1]))
+    np.testing.assert_array_equal(score(small(tmp_path)), expected)
+
+
+def test_other_training_examples_are_no_stale_features_after_they_were_finalized(tmp_path, caplog):
+    finalized(tmp_path)
+    with pytest.raises(DataError, match="another save_dir"):
+        featurize(small(tmp_path), arrays=(TRAIN[0], (TRAIN[1] + 1) % 3))
+    featurize(small(tmp_path, logging_level=30), arrays=(TRAIN[0] * 3, TRAIN[1]))
+    assert [record.levelname for record in caplog.records if "augment" in record.message] == ["WARNING"]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["same_process", "another_process"])
+def test_targets_in_another_order_for_another_model_are_refused(tmp_path, again):
+    """By their inputs: labels alone, of one class here, would be the same."""
+    attributor, size = finalized(tmp_path), len(TARGETS[0])
+    labels = torch.zeros_like(TARGETS[1])
+    attributor.start_scoring_checkpoint("test", checkpoints()[0], model_id=0, num_targets=size)
+    attributor.score((TARGETS[0], labels), num_samples=size)
+    if again:
+        attributor = small(tmp_path)
+    attributor.start_scoring_checkpoint("test", checkpoints()[1], model_id=1, num_targets=size)
+    with pytest.raises((DataError, StoreError), match=r"another exp_name|data_content"):  # noqa: PT012
+        attributor.score((TARGETS[0].flip(0), labels), num_samples=size)
+        attributor.finalize_scores("test")
+
+
 @pytest.mark.parametrize("model_id", [-1, 1.5, "0", True, None])
 def test_a_model_id_is_a_number_from_zero(tmp_path, model_id):
     with pytest.raises(ConfigError, match="model_id"):
@@ -362,6 +392,16 @@ def test_nan_names_the_example_and_keeps_what_was_before(tmp_path):
     assert attributor._loaded.rows.missing(np.arange(16)).sum() == 0
 
 
+def test_a_target_that_was_nan_can_be_repaired(tmp_path):
+    attributor = finalized(tmp_path)
+    attributor.start_scoring_checkpoint("test", checkpoints()[0], model_id=0, num_targets=len(TARGETS[0]))
+    bad = TARGETS[0].clone()
+    bad[2, 0] = float("nan")
+    with pytest.raises(NumericalError, match="examples 2 are NaN"):
+        attributor.score((bad, TARGETS[1]), num_samples=len(bad))
+    attributor.score(TARGETS, num_samples=len(bad))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -373,6 +413,8 @@ def test_nan_names_the_example_and_keeps_what_was_before(tmp_path):
         ({"projector": "hadamard"}, "tensor_sketch"),
         ({"projector": object()}, "proj_dim"),
         ({"projector": "identity", "proj_dim": 3}, "leave proj_dim=3 out"),
+        ({"proj_dim": 0}, "proj_dim=0 must be"),
+        ({"projector": "factorized"}, "a smaller proj_dim"),
         ({"train_set_size": 0}, "train_set_size"),
         ({"proj_max_batch_size": 0}, "proj_max_batch_size"),
         ({"grad_wrt": ["nothing.weight"]}, "nothing.weight"),

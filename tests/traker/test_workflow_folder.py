@@ -17,6 +17,7 @@ from trakflow.stages.featurize import featurize_targets
 from trakflow.stages.import_features import import_features
 from trakflow.store.array_file import ArrayFile
 from trakflow.store.files import file_hash
+from trakflow.tasks.classification import Classification
 
 GIVEN = ("solver.ridge=1", "evaluation=none")
 
@@ -183,6 +184,17 @@ def test_the_workflow_refuses_features_of_other_examples(finished, tmp_path):
 def test_the_workflow_refuses_features_of_other_settings(finished, experiment, tmp_path, overrides, error, message):
     with pytest.raises(error, match=message):
         take(finished, f"features_from={tmp_path / 'results'}", *overrides)
+
+
+@pytest.mark.parametrize("name", ["loss_gradient", "curvature"])
+def test_the_workflow_refuses_another_q_or_w_under_the_same_features(finished, tmp_path, monkeypatch, name):
+    """As a task with another loss makes them."""
+    own = getattr(Classification, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(Classification, name, lambda self, raw, batch: 1.1 * own(self, raw, batch))
+        featurized(finished, tmp_path / "own")
+    with pytest.raises(StoreError, match="gives others"):
+        take(finished, f"features_from={tmp_path / 'own'}")
 
 
 def test_the_workflow_refuses_features_of_another_checkpoint(finished, experiment, tmp_path):

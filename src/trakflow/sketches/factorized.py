@@ -137,7 +137,8 @@ class Factorized(HookedSketch):
         if k is not None and k >= self._plan.width:
             raise ConfigError(
                 f"sketch.k={k} is not smaller than the {self._plan.width} features that side={side} gives this model, "
-                "so a second stage would only lose; set sketch.k=null, or a larger sketch.side."
+                "so a second stage would only lose; set sketch.k=null, or a larger sketch.side (with TRAKer: a smaller "
+                "proj_dim)."
             )
         self.k = k or self._plan.width
         self._second = (

@@ -42,14 +42,13 @@ def import_features(config: Config, layout: Layout) -> None:
     _require_same_facts(config, source, facts)
     again = sketch(picked)
     again.require_finite(tried.tolist())
-    features = torch.cat([rows.clone() for _, rows in source.phi(start, stop)])
-    _require_same_features(config, tried, again.features.cpu(), features[torch.from_numpy(tried - start)])
     found = SketchedBatch(
-        features,
+        torch.cat([rows.clone() for _, rows in source.phi(start, stop)]),
         _column(source, "outputs", start, stop),
         _column(source, "loss_gradients", start, stop),
         _column(source, "curvatures", start, stop) if "curvatures" in source.files[0] else None,
     )
+    _require_same(config, tried, again, found, torch.from_numpy(tried - start))
     stored = stored_features(found.features, config.sketch.dtype)
     write_shard(layout.features(checkpoint, shard), found, stored, config.solver.weights == "on", facts)
 
@@ -81,13 +80,20 @@ def _require_same_facts(config: Config, source: FeatureSet, facts: dict) -> None
             )
 
 
-def _require_same_features(config: Config, tried: np.ndarray, again: Tensor, found: Tensor) -> None:
-    error = (again - found).abs().amax(dim=1)
-    wrong = torch.nonzero(error > TOLERANCE[config.sketch.dtype] * again.abs().amax(dim=1)).flatten().tolist()
-    if wrong:
+def _require_same(config: Config, tried: np.ndarray, again: SketchedBatch, found: SketchedBatch, rows: Tensor) -> None:
+    """Compare features, f, Q and W of some examples with those that they have here."""
+    theirs, own = found.features[rows], again.features.cpu()
+    largest = own.abs().amax(dim=1, keepdim=True)
+    wrong = ((own - theirs).abs() > TOLERANCE[config.sketch.dtype] * largest).any(dim=1)
+    for name in ("outputs", "loss_gradients", "curvatures"):
+        own, theirs = getattr(again, name), getattr(found, name)
+        if own is not None and theirs is not None:
+            # They are float32 whatever features are kept in.
+            wrong |= (own.cpu() - theirs[rows]).abs() > TOLERANCE["float32"] * own.abs().max().cpu()
+    if wrong.any():
         raise StoreError(
-            f"The features in {config.features_from} are not those of this experiment: example {tried[wrong[0]]}, "
-            f"featurized again, gives others ({len(wrong)} of {len(tried)} tried differ). Other examples or another "
-            "order of them, seed, sketch, task or parameters are the causes; make them agree, or set "
-            "features_from=null to make features here."
+            f"The features in {config.features_from} are not those of this experiment: example "
+            f"{tried[wrong.numpy()][0]}, featurized again, gives others ({int(wrong.sum())} of {len(tried)} tried "
+            "differ). Other examples or another order of them, seed, sketch, task or parameters are the causes; make "
+            "them agree, or set features_from=null to make features here."
         )

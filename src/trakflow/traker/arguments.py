@@ -4,6 +4,7 @@ import glob
 from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib import import_module
+from numbers import Integral
 from typing import Any, get_args
 
 from torch import nn
@@ -24,6 +25,7 @@ TASKS = {
     "regression": "trakflow.tasks.regression.Regression",
     "clip": "trakflow.tasks.clip.CLIP",
     "language_modeling": "trakflow.tasks.language_modeling.LogOdds",
+    "log_probability": "trakflow.tasks.language_modeling.LogProbability",
     "text_classification": "trakflow.tasks.text_classification.TextClassification",
 }
 SKETCHES = get_args(SketchSettings.model_fields["name"].annotation)
@@ -134,7 +136,8 @@ def choose_sketch(
     """Read the arguments that say what features are.
 
     Raises:
-        ConfigError: The projector is unknown, contradicts proj_dim, or grad_wrt names no parameter of the model.
+        ConfigError: The projector is unknown or contradicts proj_dim, proj_dim is no number of features, or grad_wrt
+            names no parameter of the model.
     """
     shared: dict[str, Any] = {"parameters": _patterns(grad_wrt, model), "dtype": "float16" if half else "float32"}
     if projector is None or isinstance(projector, str):
@@ -162,6 +165,8 @@ def _named(name: str, k: int | None, shared: dict[str, Any]) -> SketchSettings:
                 f"projector='identity' (or one with proj_dim 0) keeps every gradient entry; leave proj_dim={k} out."
             )
         return SketchSettings(name="identity", **shared)
+    if k is not None and (isinstance(k, bool) or not isinstance(k, Integral) or k < 1):
+        raise ConfigError(f"proj_dim={k!r} must be an integer of at least 1, the number of features.")
     side = FACTORIZED_SIDE if name == "factorized" else None
     # By model_validate: which of the names it is was checked above, which a type checker cannot see.
     return SketchSettings.model_validate(

@@ -39,6 +39,17 @@ def is_packed(save_dir: SaveDir, model_id: int) -> bool:
     return bool(last["stop"] == last["total"])
 
 
+def packed_features(save_dir: SaveDir, model_id: int) -> list[ArrayFile]:
+    """Return the shards of a model whose features are complete in them; none if they are not."""
+    return [ArrayFile(path) for path in save_dir.shards(model_id)] if is_packed(save_dir, model_id) else []
+
+
+def packed_targets(save_dir: SaveDir, name: str, model_id: int) -> list[ArrayFile]:
+    """Return the file with a model's target features, if it is there."""
+    path = save_dir.target_features(name, model_id)
+    return [ArrayFile(path)] if path.is_file() else []
+
+
 def pack_features(
     save_dir: SaveDir, model_id: int, total: int, weighted: bool, settings: Mapping[str, Any]
 ) -> FeatureSet:
@@ -82,7 +93,7 @@ def _write_shards(save_dir: SaveDir, model_id: int, total: int, weighted: bool, 
         arrays = gathered.read(start, stop)
         own = {**facts, "start": start, "stop": stop, "seconds": float(arrays[SECONDS].sum())}
         path = save_dir.layout.features(model_id, shard)
-        write_shard(path, _batch(arrays), arrays[FEATURES], weighted, own)
+        write_shard(path, _batch(arrays), arrays[FEATURES], weighted, own, {HASHES: arrays[HASHES]})
 
 
 def pack_targets(save_dir: SaveDir, name: str, model_id: int, total: int, settings: Mapping[str, Any]) -> Path:
@@ -109,8 +120,12 @@ def _write_targets(path: Path, save_dir: SaveDir, which: tuple[str, int, int], s
     _require_complete(gathered, f"exp_name='{name}', model_id={model_id}: targets", "score")
     arrays = gathered.read(0, total)
     k = arrays[FEATURES].shape[1]
-    facts = _facts(save_dir, model_id, gathered, settings, k, "float32")
-    kept = {"features": arrays[FEATURES], "outputs": arrays[OUTPUTS]}
+    facts = {
+        **_facts(save_dir, model_id, gathered, settings, k, "float32"),
+        # In everything: targets are not augmented.
+        "data_content": _content(arrays[HASHES][:, 1]),
+    }
+    kept = {"features": arrays[FEATURES], "outputs": arrays[OUTPUTS], HASHES: arrays[HASHES]}
     write_arrays(path, kept, {"stage": "featurize_targets", "version": VERSIONS["featurize_targets"], **facts})
 
 
@@ -122,16 +137,16 @@ def _facts(
         "settings": settings["fingerprint"],
         "checkpoint": model_id,
         "checkpoint_content": save_dir.checkpoint_content(model_id),
-        "data_content": _content(hashes),
+        # Of what augmentation leaves alone.
+        "data_content": _content(hashes[:, 0]),
         "gradients": settings["fingerprint"],
         "k": k,
         "dtype": dtype,
     }
 
 
-def _content(hashes: UInt8[np.ndarray, "total 2 16"]) -> str:
-    # Of what augmentation leaves alone.
-    return xxhash.xxh3_128(np.ascontiguousarray(hashes[:, 0]).tobytes()).hexdigest()
+def _content(hashes: UInt8[np.ndarray, "total 16"]) -> str:
+    return xxhash.xxh3_128(hashes.tobytes()).hexdigest()
 
 
 def _batch(arrays: Mapping[str, np.ndarray]) -> SketchedBatch:

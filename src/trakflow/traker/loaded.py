@@ -63,7 +63,7 @@ class Loaded:
         what = "target" if self.scoring else "training example"
         rows = row_numbers(inds, num_samples, size, self.cursor, self.total, what)
         hashes = row_hashes(tensors)
-        self.rows.known.meet(rows, hashes)
+        self.rows.check(rows, hashes)
         wanted = np.flatnonzero(self.rows.missing(rows))
         step = self.batch_size or size
         for start in range(0, len(wanted), step):

@@ -1,7 +1,7 @@
 """The rows of one model, or of its targets, while they arrive."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from jaxtyping import Bool, Int64, UInt8
 from trakflow.errors import DataError
 from trakflow.features import stored_features
 from trakflow.sketches.base import SketchedBatch
+from trakflow.store.array_file import ArrayFile
 from trakflow.traker.hashes import HASH_BYTES
 from trakflow.traker.records import ROWS, Recorder, read_records
 
@@ -40,8 +41,8 @@ class KnownExamples:
         self._what = what
         self._warned = False
 
-    def meet(self, rows: Int64[np.ndarray, " size"], hashes: UInt8[np.ndarray, "size 2 16"]) -> None:
-        """Take note of examples, or refuse those that are not what they were.
+    def check(self, rows: Int64[np.ndarray, " size"], hashes: UInt8[np.ndarray, "size 2 16"]) -> None:
+        """Refuse examples that are not what those of their numbers were.
 
         Raises:
             DataError: Names the first that differs.
@@ -52,8 +53,8 @@ class KnownExamples:
         if wrong.any():
             raise DataError(
                 f"{self._what} {int(rows[wrong][0])} is not the one that had this number before. Numbers must mean the "
-                "same examples for every model and every run: use a loader that does not shuffle, or give inds."
-                + (" Other targets need another exp_name." if self._exact else "")
+                "same examples for every model and every run: use a loader that does not shuffle, or give inds. "
+                + ("Other targets need another exp_name." if self._exact else "Other data need another save_dir.")
             )
         if differing.any() and not self._warned:
             self._warned = True
@@ -63,6 +64,9 @@ class KnownExamples:
                 self._what,
                 int(rows[differing.any(axis=1)][0]),
             )
+
+    def note(self, rows: Int64[np.ndarray, " size"], hashes: UInt8[np.ndarray, "size 2 16"]) -> None:
+        """Remember examples that are in a file."""
         self._known[rows] = True
         self._hashes[rows] = hashes
 
@@ -74,35 +78,60 @@ class Rows:
         folder: The folder.
         total: How many there are to be.
         known: What their examples are.
-        complete: Whether all are there already, in another form.
+        packed: The files in which all of them lie already, in order; none where they are still records.
+
+    Raises:
+        DataError: What is there was made from other examples than those that are known.
     """
 
-    def __init__(self, folder: Path, total: int, known: KnownExamples, complete: bool):
-        self.known = known
+    def __init__(self, folder: Path, total: int, known: KnownExamples, packed: Sequence[ArrayFile]):
+        self._known = known
         self._recorder = Recorder(folder)
-        self._done = np.full(total, complete)
-        if complete:
+        self._done = np.full(total, bool(packed))
+        first = 0
+        for file in packed:
+            # Files of the workflow, which has one set of data, do not say.
+            if HASHES in file:
+                hashes = file.read(HASHES)
+                self._meet(np.arange(first, first + len(hashes)), hashes)
+                first += len(hashes)
+        if packed:
             return
         for record in read_records(folder):
             arrays = record.read([ROWS, HASHES])
-            known.meet(arrays[ROWS], arrays[HASHES])
+            self._meet(arrays[ROWS], arrays[HASHES])
             self._done[arrays[ROWS]] = True
 
+    def _meet(self, rows: Int64[np.ndarray, " size"], hashes: UInt8[np.ndarray, "size 2 16"]) -> None:
+        self._known.check(rows, hashes)
+        self._known.note(rows, hashes)
+
     @classmethod
-    def there(cls, folder: Path, total: int, known: KnownExamples, is_complete: Callable[[], bool]) -> "Rows":
+    def there(cls, folder: Path, total: int, known: KnownExamples, packed: Callable[[], Sequence[ArrayFile]]) -> "Rows":
         """Look at what is there, while other processes may be packing it.
 
         Args:
             folder: The folder.
             total: How many there are to be.
             known: What their examples are.
-            is_complete: Whether all are there already, in another form.
+            packed: The files in which all of them lie, if they do.
+
+        Raises:
+            DataError: As the class.
         """
         try:
-            return cls(folder, total, known, is_complete())
+            return cls(folder, total, known, packed())
         except FileNotFoundError:
             # Records go when they have been packed.
-            return cls(folder, total, known, is_complete())
+            return cls(folder, total, known, packed())
+
+    def check(self, rows: Int64[np.ndarray, " size"], hashes: UInt8[np.ndarray, "size 2 16"]) -> None:
+        """Refuse examples that are not what those of their numbers were.
+
+        Raises:
+            DataError: Names the first that differs.
+        """
+        self._known.check(rows, hashes)
 
     def missing(self, rows: Int64[np.ndarray, " size"]) -> Bool[np.ndarray, " size"]:
         """Which of some rows are not there yet."""
@@ -141,4 +170,5 @@ class Rows:
         if found.curvatures is not None:
             arrays[CURVATURES] = found.curvatures.numpy()
         self._recorder.append(arrays)
+        self._known.note(rows, hashes)
         self._done[rows] = True

@@ -28,7 +28,7 @@ from trakflow.tasks.base import Task
 from trakflow.tasks.preparation import prepared
 from trakflow.tasks.running import try_model
 from trakflow.traker.arguments import choose_sketch, has_curvature, make_task, refuse_parts, task_name, task_settings
-from trakflow.traker.finalizing import is_packed
+from trakflow.traker.finalizing import is_packed, packed_features, packed_targets
 from trakflow.traker.folder import SaveDir, require_model
 from trakflow.traker.groups import GroupScores, check_groups, sum_scores
 from trakflow.traker.loaded import Loaded
@@ -127,6 +127,7 @@ class TRAKer:
         )
         self._solver = Solver(self._folder, self.train_set_size, weighted, ridge, self._agree_on_settings())
         self._examples = KnownExamples(self.train_set_size, False, "Training example")
+        self._targets: dict[str, KnownExamples] = {}
         self._loaded: Loaded | None = None
         self.scores: Float32[np.ndarray, "n m"] | None = None
 
@@ -151,6 +152,7 @@ class TRAKer:
         Raises:
             CheckpointError: It does not fit the model, or this model_id was featurized by another one.
             ConfigError: model_id is no such number, or is there already with `load_from_save_dir=False`.
+            DataError: What is there of it was made from other examples than those of another model.
         """
         number = _model_number(model_id)
         there = self._folder.checkpoint_content(number) is not None
@@ -167,9 +169,8 @@ class TRAKer:
             raise StoreError(
                 f"Features of checkpoint {number} are incomplete in {self.save_dir}; run the workflow that makes them."
             )
-        rows = Rows.there(
-            self._folder.records(number), self.train_set_size, self._examples, lambda: is_packed(self._folder, number)
-        )
+        packed = partial(packed_features, self._folder, number)
+        rows = Rows.there(self._folder.records(number), self.train_set_size, self._examples, packed)
         self._loaded = self._begin(number, rows, self.train_set_size, self._choice.settings.dtype, scoring=False)
 
     def featurize(self, batch: Any, inds: Any = None, num_samples: int | None = None) -> None:
@@ -218,7 +219,7 @@ class TRAKer:
 
         Raises:
             CheckpointError: It is not the checkpoint that this model_id was featurized by.
-            DataError: The name has another number of targets.
+            DataError: The name has another number of targets, or other targets by another model.
             StoreError: The model is unknown or not finalized.
         """
         number = _model_number(model_id)
@@ -233,9 +234,9 @@ class TRAKer:
             )
         total = _at_least_one(num_targets, "num_targets")
         self._folder.register_experiment(exp_name, total)
-        packed = self._folder.target_features(exp_name, number)
-        known = KnownExamples(total, True, f"Target of exp_name='{exp_name}'")
-        rows = Rows.there(self._folder.target_records(exp_name, number), total, known, packed.is_file)
+        packed = partial(packed_targets, self._folder, exp_name, number)
+        known = self._targets.setdefault(exp_name, KnownExamples(total, True, f"Target of exp_name='{exp_name}'"))
+        rows = Rows.there(self._folder.target_records(exp_name, number), total, known, packed)
         # Targets are few, and scores are linear in them.
         self._loaded = self._begin(number, rows, total, "float32", scoring=True)
 
