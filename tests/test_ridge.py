@@ -43,16 +43,19 @@ def brute_force(dense, masks, outputs, relative):
         kernels.append(features @ np.linalg.solve(matrix + ridge * np.eye(k), targets.T))
     predictions = np.zeros(outputs.shape)
     for left_out in range(len(dense)):
-        others = [number for number in range(len(dense)) if number != left_out]
+        others = [number for number in range(len(dense)) if (masks[number] != masks[left_out]).any()]
         mean_q = np.mean([dense[number][2] for number in others], axis=0)
         scores = mean_q[:, None] * np.mean([kernels[number] for number in others], axis=0)
         predictions[left_out] = scores[masks[left_out]].sum(axis=0)
     return [spearmanr(predictions[:, target], outputs[:, target]).statistic for target in range(outputs.shape[1])]
 
 
+@pytest.mark.parametrize("same", [{}, {1: 0, 5: 4}], ids=["runs", "epochs_of_runs"])
 @pytest.mark.parametrize("k", [8, 24, 60])
-def test_equal_to_scoring_each_checkpoint_densely_by_the_others_with_one_in_memory(write_features, k):
+def test_equal_to_scoring_each_checkpoint_densely_by_the_others_with_one_in_memory(write_features, k, same):
     loaders, masks, gradients, outputs, dense = problem(write_features, k)
+    for number, run in same.items():
+        masks[number] = masks[run]
     made = []
 
     def alone(load):

@@ -69,7 +69,7 @@ def test_scores_are_the_product_of_two_means_whatever_the_memory(write_features,
 
 @pytest.mark.parametrize("ridge", [1, 1e-2, 1e-5])
 def test_scores_are_right_where_a_small_ridge_makes_products_cancel(write_features, ridge):
-    """With k > n, (G + ridge I)^-1 phi(z) is large across the rows, which see nothing of it: (A A^T + ridge I)^-1 A phi."""
+    """With k > n, (G + ridge I)^-1 phi(z) is large across the rows, which see nothing of it."""
     random = np.random.default_rng(2)
     features, targets = random.standard_normal((N, 500)).astype(np.float32), random.standard_normal((M, 500))
     gradients, curvatures = random.uniform(0.5, 1, size=(2, N)).astype(np.float32)
@@ -80,7 +80,7 @@ def test_scores_are_right_where_a_small_ridge_makes_products_cancel(write_featur
     rows = features.astype(np.float64)
     small = rows @ rows.T * curvatures + ridge * np.eye(N)
     expected = gradients[:, None] * np.linalg.solve(small, rows @ targets.astype(np.float32).T)
-    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(scores, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -2,7 +2,8 @@
 
 Checkpoints trained on random parts S_c of the data are themselves retrained subsets. For a ridge, the output
 f(z; theta_c) of checkpoint c is predicted out of sample as the sum over S_c of the scores that the other checkpoints
-give; the self-LDS is the rank correlation of prediction and output over the checkpoints, averaged over targets.
+give; the self-LDS is the rank correlation of prediction and output over the checkpoints, averaged over targets. A
+checkpoint that was trained on the same part, as another epoch of the same run, is not asked: it has seen the answer.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ def self_lds_by_target(
 
     Args:
         checkpoints: One loader a checkpoint, each called once; at least two.
-        masks: Examples that each checkpoint was trained on.
+        masks: Examples that each checkpoint was trained on; no row may be that of all checkpoints.
         loss_gradients: Q by each checkpoint.
         outputs: f(z; theta_c) at the targets.
         relative_ridges: Candidates, in units of the mean diagonal of each checkpoint's Gram matrix.
@@ -38,35 +39,39 @@ def self_lds_by_target(
     Returns:
         Rank correlations in [-1, 1]; the self-LDS is their mean over targets.
     """
-    count, targets = outputs.shape
-    predictions = np.zeros((len(relative_ridges), count, targets))
-    total = loss_gradients.sum(axis=0, dtype=np.float64)
+    predictions = np.zeros((len(relative_ridges), *outputs.shape))
+    # The first checkpoint that was trained on the same part, of each.
+    _, first, part = np.unique(masks, axis=0, return_index=True, return_inverse=True)
+    same = first[part]
+    asked = same[:, None] != same
+    # Entry i, j: the share of checkpoint i in the prediction of j.
+    shares = asked / asked.sum(axis=0)
 
     def sums(rows: slice) -> Float64[Tensor, "rows c"]:
-        # Column c: Q averaged over the checkpoints other than c, on S_c and zero elsewhere.
-        others = (total[rows] - loss_gradients[:, rows]) / (count - 1)
-        return torch.from_numpy(np.where(masks[:, rows], others, 0.0)).T
+        # Column c: Q averaged over the checkpoints that are asked about c, on S_c and zero elsewhere.
+        means = shares.T @ loss_gradients[:, rows].astype(np.float64)
+        return torch.from_numpy(np.where(masks[:, rows], means, 0.0)).T
 
-    for own, load in enumerate(progress(checkpoints, "self-LDS")):
-        predictions += _predictions(load(), own, sums, (count, targets), relative_ridges)
-    return np.stack([rank_correlations(prediction, outputs) for prediction in predictions])
+    for load, share in zip(progress(checkpoints, "self-LDS"), shares, strict=True):
+        predictions += _predictions(load(), share, sums, outputs.shape[1], relative_ridges)
+    # Predictions of the same part are the same, whatever rounding says; ranks would tell them apart.
+    return np.stack([rank_correlations(prediction[same], outputs) for prediction in predictions])
 
 
 # A function of its own, so that nothing of one checkpoint is left when the next is loaded.
 def _predictions(
     parts: CheckpointParts,
-    own: int,
+    share: Float64[np.ndarray, " c"],
     sums: Callable[[slice], Tensor],
-    shape: tuple[int, int],
+    targets: int,
     relative_ridges: Sequence[float],
 ) -> Float64[np.ndarray, "ridges c m"]:
-    """What one checkpoint adds to the predictions of all others, at each ridge."""
-    left = _weighted_sums(parts.features, sums, shape[0])
-    left[:, own] = 0
+    """What one checkpoint adds to the predictions of the others, at each ridge."""
+    left = _weighted_sums(parts.features, sums, len(share)).mul_(torch.from_numpy(share))
     curve = BilinearCurve.of(parts.kernel, left, parts.target_features.double().T, parts.features.rows)
-    found = np.empty((len(relative_ridges), *shape))
+    found = np.empty((len(relative_ridges), len(share), targets))
     for number, ridge in enumerate(relative_ridges):
-        found[number] = curve.at(parts.kernel.ridge(ridge, "relative")).numpy() / (shape[0] - 1)
+        found[number] = curve.at(parts.kernel.ridge(ridge, "relative")).numpy()
     return found
 
 

@@ -200,6 +200,14 @@ def test_checkpoints_that_saw_the_same_examples_do_not_choose_a_ridge(experiment
         run.run(choose_ridge, count=3)
 
 
+def test_the_first_checkpoints_of_one_run_have_the_default_ridge_until_another_run_follows(experiment):
+    run = experiment().prepare().train().featurize().solve()
+    np.save(run.layout.checkpoint_mask(1), np.load(run.layout.checkpoint_mask(0)))
+    for count, rule in ((1, "mean diagonal"), (2, "mean diagonal"), (3, "self-LDS")):
+        run.run(choose_ridge, count=count)
+        assert read_json(run.layout.ridge(count))["rule"].startswith(rule)
+
+
 @pytest.mark.parametrize("k", [16, 70])
 def test_partial_gram_matrices_are_all_that_finalize_reads(experiment, k):
     run = experiment(f"sketch.k={k}", "shards=3").prepare().train().featurize()

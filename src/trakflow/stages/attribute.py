@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
 from trakflow.config.schema import Config
 from trakflow.data.groups import Groups, read_groups
@@ -76,23 +77,39 @@ def choose_ridge(config: Config, layout: Layout) -> None:
     solver = config.solver
     if solver.ridge != "auto":
         chosen: dict[str, Any] = {"rule": "given", "value": solver.ridge, "unit": solver.ridge_unit}
-    elif count == 1 or not config.checkpoints.on_subsets:
+    elif not config.checkpoints.on_subsets or _on_one_subset(config, layout, count):
         chosen = {"rule": "mean diagonal of the Gram matrix", "value": DEFAULT_RELATIVE_RIDGE, "unit": "relative"}
     else:
         chosen = _by_self_lds(config, layout, count)
     write_json(layout.ridge(count), {**chosen, "checkpoints": count})
 
 
-def _by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
-    grid = config.solver.ridge_grid
-    ridges = np.geomspace(grid.low, grid.high, grid.points)
-    numbers = range(count)
-    masks = np.stack([map_numpy(layout.checkpoint_mask(number)) for number in numbers])
-    if (masks == masks[0]).all():
+def _masks(layout: Layout, count: int) -> Bool[np.ndarray, "c n"]:
+    return np.stack([map_numpy(layout.checkpoint_mask(number)) for number in range(count)])
+
+
+def _on_one_subset(config: Config, layout: Layout, count: int) -> bool:
+    """Whether the first checkpoints share their training examples: one alone, or epochs of one run.
+
+    Raises:
+        DataError: All checkpoints of the experiment do.
+    """
+    masks = _masks(layout, count)
+    if (masks != masks[0]).any():
+        return False
+    if 1 < count == config.checkpoints.total:
         raise DataError(
             "All checkpoints were trained on the same examples, so they say nothing about the ridge. Set "
             "checkpoints.masks=null or solver.ridge to a number."
         )
+    return True
+
+
+def _by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
+    grid = config.solver.ridge_grid
+    ridges = np.geomspace(grid.low, grid.high, grid.points)
+    numbers = range(count)
+    masks = _masks(layout, count)
     by_target = self_lds_by_target(
         [partial(load_parts, config, layout, number, None) for number in numbers],
         masks,
