@@ -21,4 +21,7 @@ def import_extra(name: str, extra: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != name:
             raise
-        raise ConfigError(f"This needs the package {name}: pip install 'trakflow[{extra}]'.") from error
+        raise ConfigError(
+            f"This needs the package {name}, of trakflow's extra {extra}; in the clone: pip install --editable "
+            f"'.[{extra}]'."
+        ) from error

@@ -202,6 +202,11 @@ REFUSED = {
     "module not importable": (["model._target_=no_such_package.Net"], "no_such_package.Net` names no importable"),
     "module missing in a package": (["task._target_=trakflow.nowhere.Task"], r"task: .*Task` names no importable"),
     "no module at all": (["model._target_=MLP"], "model: needs `_target_: package.module.name`"),
+    "masks decide what files were trained on": (
+        ["checkpoints.count=null", "checkpoints.files=[a.pt]", "checkpoints.trained_on=everything"],
+        "they count as trained on everything",
+    ),
+    "another name of a device": (["runtime.device=gpu"], r"runtime\.device: torch has no device gpu; give cpu, cuda"),
     "two subsets": (["evaluation.subsets=2"], "at least 3 subsets"),
     "unknown method": (["methods=[trak,tracing]"], r"method/tracing.*tracin"),
     "method twice": (["methods=[trak,gas,gas]"], "names one of them twice"),

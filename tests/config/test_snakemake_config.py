@@ -25,6 +25,7 @@ def test_the_keys_are_taken():
         ({"sketch.k": 3}, r"sketch\.k: there is no such setting"),
         ({"experiment": "a/b"}, "experiment: "),
         ({"experiment": ""}, "experiment: "),
+        ({"experiment": "digits.yaml"}, "experiment: give the name alone: digits"),
         ({"experiment": 3}, "experiment: "),
         ({"overrides": 3}, r"overrides: .*\(given: 3\)"),
         ({"overrides": [3]}, r"overrides\.0: .*\(given: 3\)"),

@@ -20,6 +20,7 @@ CHANGES = {
     "data.target_count=20": {"prepare_targets"},
     "+data.train.folder=x": {"prepare_train"},
     "+data.targets.folder=x": {"prepare_targets"},
+    "data.files=[x]": set(),
     "data.num_classes=11": {"prepare_train", "prepare_targets", *MODEL},
     "data.class_names=[a,b,c,d,e,f,g,h,i,j]": {"figures"},
     "model.widths=[5]": MODEL,

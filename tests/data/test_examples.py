@@ -40,6 +40,7 @@ FORMS = {
     "map style": MapStyle(),
     "torch data set": TensorDataset(torch.from_numpy(INPUTS), torch.from_numpy(LABELS)),
     "list of pairs": list(zip(INPUTS, LABELS, strict=True)),
+    "list of mappings": [{"inputs": row, "labels": int(label)} for row, label in zip(INPUTS, LABELS, strict=True)],
 }
 
 
@@ -68,7 +69,8 @@ def test_examples_pass_through_and_integer_inputs_stay_integers():
         ({"inputs": INPUTS, "labels": LABELS}, "returned dict; return"),
         (iter([]), "returned list_iterator; return"),
         ([], "at least one"),
-        ([1, 2, 3], r"\(input, label\) pairs"),
+        ([1, 2, 3], r"\(input, label\) pairs.*examples\.Examples"),
+        ([{"inputs": 1}, {"labels": 1}], r"mappings with the same keys"),
         ([(1, 2, 3)], r"\(input, label\) pairs"),
     ],
 )

@@ -140,5 +140,5 @@ def test_more_passages_than_there_are_are_refused(folder):
 
 def test_without_tokenizers_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(ConfigError, match=r"trakflow\[text\]"):
+    with pytest.raises(ConfigError, match=r"extra text"):
         sotu.train_tokenizer(["a"], VOCABULARY)

@@ -195,7 +195,7 @@ def test_scores_are_a_function_of_the_seed_and_leave_nothing_behind(trained, tmp
 
 def test_without_kronfluence_the_extra_is_named(trained, monkeypatch):
     monkeypatch.setitem(sys.modules, "kronfluence", None)
-    with pytest.raises(ConfigError, match=r"pip install 'trakflow\[peers\]'"):
+    with pytest.raises(ConfigError, match=r"pip install --editable '\.\[peers\]'"):
         EKFAC().scores(trained)
 
 

@@ -176,7 +176,7 @@ def test_a_missing_package_names_the_extra(name, trained, monkeypatch):
         return found(wanted, *args, **kwargs)
 
     monkeypatch.setattr("trakflow.extras.import_module", absent)
-    with pytest.raises(ConfigError, match=rf"package {package}: pip install 'trakflow\[peers\]'"):
+    with pytest.raises(ConfigError, match=rf"package {package}, of trakflow's extra peers"):
         METHODS[name](k=K).scores(trained)
 
 

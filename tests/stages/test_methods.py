@@ -46,6 +46,19 @@ def test_scores_of_checkpoints_are_averaged_for_each_number_of_them(attributed):
         np.testing.assert_allclose(found, np.mean(parts[:count], axis=0, dtype=float), rtol=1e-5, atol=1e-9)
 
 
+def test_a_sketch_of_a_methods_own_is_set_in_the_configuration(experiment):
+    sketch = "method.tracin.make.sketch={name: sjlt, k: 4000}"
+    whole, sketched = (
+        experiment("methods=[trak,tracin]", *own, name=name).prepare().train()
+        for name, own in (("whole", []), ("sketched", [sketch]))
+    )
+    for run in (whole, sketched):
+        run.run(attribute_checkpoint, method="tracin", checkpoint=0)
+    first, second = (load_file(run.layout.method_part("tracin", 0))["scores"] for run in (whole, sketched))
+    assert not np.array_equal(first, second)
+    assert np.corrcoef(first.ravel(), second.ravel())[0, 1] > 0.95
+
+
 def test_methods_that_are_fitted_see_the_subsets_of_fitting_and_no_others(attributed):
     files = [load_file(attributed.layout.subsets(batch, "fitting"))["masks"] for batch in range(3)]
     masks = np.concatenate(files).astype(bool)

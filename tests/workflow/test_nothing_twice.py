@@ -5,8 +5,9 @@ import shutil
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
-from run_snakemake import REPOSITORY, TINY, overrides, planned
+from run_snakemake import REPOSITORY, TINY, overrides, planned, snakemake
 
 FIGURES = {"draw_gallery": 1, "draw_self_lds": 1, "draw_lds_vs_checkpoints": 1, "draw_predicted_vs_actual": 1}
 # The record of the configuration is a leaf: it follows every change, and nothing follows from it.
@@ -93,3 +94,17 @@ def test_a_new_version_of_a_stage_reruns_what_it_made(
     stages.write_text(raised, encoding="utf8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "src"))
     assert planned(finished, overrides(TINY)) == Counter({"finalize": 3, **FROM_RIDGE})
+
+
+def test_a_changed_file_of_the_users_is_noticed(copy):
+    scores, data = copy / "scores.npy", copy / "data.csv"
+    np.save(scores, np.load(copy / "results" / "digits" / "scores" / "trak.npy"))
+    data.touch()
+    own = {"methods": "[trak,external]", "method.external.make.path": scores.name, "data.files": f"[{data.name}]"}
+    choices = overrides(TINY, own)
+    snakemake(copy, choices)
+    assert planned(copy, choices) == {}
+    np.save(scores, -np.load(scores))
+    assert planned(copy, choices) == {"attribute_external": 1, "evaluate": 1, "draw_lds_vs_checkpoints": 1}
+    data.write_text("1")
+    assert planned(copy, choices).keys() >= {"prepare_train", "prepare_targets", "train_checkpoint", "retrain", "score"}

@@ -8,9 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 from trakflow.config.compose import (
     CONFIG_ROOT,
-    compose_config,
-    method_overrides,
-    search_path_override,
+    compose_with_arguments,
 )
 from trakflow.config.shards import batch_count, batch_indices, shard_range
 from trakflow.config.snakemake_config import (
@@ -40,7 +38,9 @@ try:
         workflow.config_settings.config_args = with_overrides(
             workflow.config_settings.config_args or [], choice.overrides
         )
-    settings = compose_config(choice.experiment, choice.overrides, choice.config_dirs)
+    settings, arguments = compose_with_arguments(
+        choice.experiment, choice.overrides, choice.config_dirs
+    )
     layout = Layout(f"results/{choice.experiment}")
     # Where this is a module of another Snakefile, rules of that one may make the files.
     if workflow.modifier.is_main_snakefile():
@@ -68,15 +68,13 @@ def brought(path):
     return local(str(path))
 
 
-HYDRA = shlex.join(
-    [
-        *search_path_override(choice.config_dirs),
-        f"experiment={choice.experiment}",
-        *choice.overrides,
-        *method_overrides(settings.methods),
-        f"job.results={local_path(layout.root)}",
-    ]
-)
+HYDRA = shlex.join([*arguments, f"job.results={local_path(layout.root)}"])
+
+
+def brought_files(paths):
+    """An input function for files of the user's own."""
+    return lambda wildcards: [brought(path) for path in paths]
+
 
 # How rules run a script: `{resources.scripts}/<name>.py {resources.experiment}`. They are resources, since a param would
 # make every rule run again for any changed override, where each should do so only for the settings that it `reads`. They

@@ -28,6 +28,8 @@ rule describe:
 
 
 rule prepare_train:
+    input:
+        brought_files(settings.data.files),
     output:
         layout.train,
     log:
@@ -54,10 +56,13 @@ rule prepare_train:
 
 rule prepare_targets:
     input:
+        brought_files(settings.data.files),
         # Only a predicted label needs the checkpoints; it must be the same for all of them.
-        [layout.checkpoint(checkpoint) for checkpoint in CHECKPOINTS]
-        if settings.targets.output == "predicted"
-        else [],
+        checkpoints=(
+            [layout.checkpoint(checkpoint) for checkpoint in CHECKPOINTS]
+            if settings.targets.output == "predicted"
+            else []
+        ),
     output:
         layout.targets,
     log:

@@ -83,6 +83,7 @@ for method in settings.methods[1:]:
         name:
             f"attribute_{method}"
         input:
+            brought_files(settings.method[method].files),
             **method_inputs(method),
             train=rules.prepare_train.output,
             targets=rules.prepare_targets.output,

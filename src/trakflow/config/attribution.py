@@ -90,11 +90,12 @@ class Method(Section):
     evaluation never sees (`retrained`); or nothing of the kind, so that there is one array of scores (`neither`).
 
     `counts` are the numbers of checkpoints, or of retrained subsets, that it is evaluated with; null for the
-    experiment's.
+    experiment's. `files` are those that it reads beside them, so that a changed one is noticed.
     """
 
     reads: Literal["checkpoint", "checkpoints", "retrained", "neither"]
     counts: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
+    files: list[str] = []
     make: Component
 
     @property

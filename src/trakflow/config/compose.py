@@ -10,9 +10,9 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from pydantic import ValidationError
 
+from trakflow.config.method_settings import is_of_method, method_overrides
 from trakflow.config.schema import Config
 from trakflow.errors import ConfigError
-from trakflow.layout import TRAK
 
 CONFIG_ROOT = Path(__file__).resolve().parents[3] / "config"
 
@@ -33,11 +33,6 @@ def search_path_override(config_dirs: Sequence[Path | str]) -> list[str]:
     return [f"hydra.searchpath=[{folders}]"]
 
 
-def method_overrides(methods: Sequence[str]) -> list[str]:
-    """Return the Hydra overrides that put `config/method/<name>.yaml` of each method but TRAK at `method.<name>`."""
-    return [f"+method@method.{name}={name}" for name in dict.fromkeys(methods) if name != TRAK]
-
-
 def compose_config(experiment: str, overrides: Sequence[str] = (), config_dirs: Sequence[Path | str] = ()) -> Config:
     """Compose an experiment from the Hydra root and the user's folders, and check it.
 
@@ -52,14 +47,26 @@ def compose_config(experiment: str, overrides: Sequence[str] = (), config_dirs: 
     Raises:
         ConfigError: Unknown experiment, key, option, wrong type or an impossible combination.
     """
+    return compose_with_arguments(experiment, overrides, config_dirs)[0]
+
+
+def compose_with_arguments(
+    experiment: str, overrides: Sequence[str], config_dirs: Sequence[Path | str]
+) -> tuple[Config, list[str]]:
+    """Return as well the whole command line of overrides by which a script composes the same; see `compose_config`."""
+    if not CONFIG_ROOT.is_dir():
+        raise ConfigError(
+            f"trakflow is installed in {Path(__file__).parents[1]} without its configuration. The workflow runs from a "
+            "clone: install it by pip install --editable path/to/the/clone."
+        )
     for folder in config_dirs:
         if not Path(folder).is_dir():
             raise ConfigError(f"config_dirs: there is no folder {folder} (looked from {Path.cwd()}).")
         _refuse_names_of_ours(Path(folder))
     add_import_paths(config_dirs)
-    arguments = [*search_path_override(config_dirs), f"experiment={experiment}", *overrides]
     try:
-        return checked(_composed(arguments))
+        raw, arguments = _composed(experiment, overrides, search_path_override(config_dirs))
+        return checked(raw), arguments
     except ConfigError:
         raise
     except Exception as error:
@@ -69,16 +76,17 @@ def compose_config(experiment: str, overrides: Sequence[str] = (), config_dirs: 
         ) from error
 
 
-def _composed(arguments: Sequence[str]) -> DictConfig:
+def _composed(experiment: str, overrides: Sequence[str], search_path: Sequence[str]) -> tuple[DictConfig, list[str]]:
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_ROOT), version_base="1.3"):
         # Which files of methods there are to compose is itself a setting.
-        general = [item for item in arguments if not item.startswith("method.")]
+        first = [*search_path, f"experiment={experiment}"]
+        general = [*first, *(item for item in overrides if not is_of_method(item))]
         raw = compose("config", overrides=general)
         if not isinstance(raw.methods, ListConfig) or not all(isinstance(name, str) for name in raw.methods):
             raise ConfigError(f"methods must be a list of names, for example [trak], but is {raw.methods}.")
-        extra = method_overrides(list(raw.methods))
-        return raw if general == arguments and not extra else compose("config", [*arguments, *extra])
+        arguments = [*first, *method_overrides(raw, search_path), *overrides]
+        return (raw if arguments == general else compose("config", arguments)), arguments
 
 
 def _refuse_names_of_ours(folder: Path) -> None:

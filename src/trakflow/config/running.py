@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, field_validator
 
 from trakflow.config.section import PositiveInt, Section
 
@@ -16,6 +16,13 @@ class Runtime(Section):
     memory_mb: PositiveInt = 2000
     minutes: PositiveInt = 60
     repeats: PositiveInt = 1
+
+    @field_validator("device")
+    @classmethod
+    def _is_named_as_by_torch(cls, device: str) -> str:
+        if device.partition(":")[0] in ("gpu", "GPU", "CUDA", "CPU", "auto"):
+            raise ValueError(f"torch has no device {device}; give cpu, cuda or cuda:<number>")
+        return device
 
     @property
     def forward_batch_size(self) -> int:

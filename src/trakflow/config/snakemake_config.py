@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from trakflow.config.compose import CONFIG_ROOT, compose_config, sentences
 from trakflow.config.section import Section
@@ -19,6 +19,13 @@ class Choice(Section):
     overrides: list[str] = Field(default_factory=list)
     config_dirs: list[str] = Field(default_factory=list)
     container: str | None = None
+
+    @field_validator("experiment")
+    @classmethod
+    def _is_no_file(cls, experiment: str) -> str:
+        if experiment.endswith((".yaml", ".yml")):
+            raise ValueError(f"give the name alone: {experiment.rpartition('.')[0]}")
+        return experiment
 
 
 def check_snakemake_config(config: Mapping[str, Any]) -> Choice:

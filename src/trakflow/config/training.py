@@ -8,10 +8,14 @@ from trakflow.config.section import Component, PositiveInt, Section
 
 
 class Data(Section):
-    """Where examples come from; the sizes are stated so that the DAG is known before any data is read."""
+    """Where examples come from; the sizes are stated so that the DAG is known before any data is read.
+
+    `files` are those that `train` and `targets` read, so that a changed one is noticed.
+    """
 
     train: Component
     targets: Component
+    files: list[str] = []
     train_size: PositiveInt
     target_count: PositiveInt
     num_classes: PositiveInt | None = None
@@ -46,6 +50,11 @@ class Checkpoints(Section):
             raise ValueError("masks says which examples your own files were trained on; it needs files")
         if self.epochs is not None and self.files is not None:
             raise ValueError("epochs says when weights of runs trained here are kept; with files it means nothing")
+        if self.files is not None and self.trained_on == "everything":
+            raise ValueError(
+                "trained_on says what runs here are trained on; of your own files masks says it, and without masks "
+                "they count as trained on everything"
+            )
         if self.epochs is not None and self.epochs != sorted(set(self.epochs)):
             raise ValueError(f"epochs={self.epochs} must ascend, each once")
         return self

@@ -51,37 +51,46 @@ def as_examples(value: Any) -> Examples:
     """Bring what a user's data callable returned to `Examples`.
 
     Args:
-        value: `Examples`, a tuple (inputs, labels) of arrays or tensors, or a map-style data set of (input, label).
+        value: `Examples`, a tuple (inputs, labels) of arrays or tensors, or a map-style data set of (input, label) or
+            of mappings, whose arrays are known by their names.
 
     Returns:
         The examples, with inputs as float32 where they were floating.
 
     Raises:
-        DataError: It is none of the three, or empty; inputs differ in shape, are no numbers or partly masked; labels
+        DataError: It is none of these, or empty; inputs differ in shape, are no numbers or partly masked; labels
             are no integers.
     """
     if isinstance(value, Examples):
         if not value.arrays:
             raise DataError("Examples hold no arrays; give at least `inputs`, with a row for each example.")
-        arrays = {name: _labels(array) if name == "labels" else _rows(array) for name, array in value.arrays.items()}
-        if reserved := RESERVED & arrays.keys():
-            raise DataError(
-                f"Examples hold an array '{reserved.pop()}', a name that trakflow keeps for itself; rename it."
-            )
+        arrays = _named(value.arrays)
         return Examples(arrays, *([str(text) for text in texts] for texts in (value.ids, value.texts, value.groups)))
     if isinstance(value, tuple) and len(value) == 2:
         inputs, labels = value
     elif hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping):
-        pairs = [value[index] for index in range(len(value))]
-        if not pairs or not all(isinstance(pair, Sequence) and len(pair) == 2 for pair in pairs):
-            raise DataError("The data set must hold (input, label) pairs, and at least one.")
-        inputs, labels = [pair[0] for pair in pairs], [_plain(pair[1]) for pair in pairs]
+        items = [value[index] for index in range(len(value))]
+        if items and all(isinstance(item, Mapping) and item.keys() == items[0].keys() for item in items):
+            return Examples(_named({str(name): [item[name] for item in items] for name in items[0]}))
+        if not items or not all(isinstance(item, Sequence) and len(item) == 2 for item in items):
+            raise DataError(
+                "The data set must hold (input, label) pairs, or mappings with the same keys, and at least one. Or "
+                "return trakflow.data.examples.Examples, which holds any arrays by name."
+            )
+        inputs, labels = [item[0] for item in items], [_plain(item[1]) for item in items]
     else:
         raise DataError(
             f"The data callable returned {type(value).__name__}; return trakflow.data.examples.Examples, a tuple "
-            "(inputs, labels), or a map-style data set of (input, label)."
+            "(inputs, labels), or a map-style data set of (input, label) or of mappings."
         )
     return Examples({"inputs": _rows(inputs), "labels": _labels(labels)})
+
+
+def _named(given: Mapping[str, Any]) -> dict[str, np.ndarray | StreamedRows]:
+    arrays = {name: _labels(array) if name == "labels" else _rows(array) for name, array in given.items()}
+    if reserved := RESERVED & arrays.keys():
+        raise DataError(f"Examples hold an array '{reserved.pop()}', a name that trakflow keeps for itself; rename it.")
+    return arrays
 
 
 def _rows(values: Any) -> np.ndarray | StreamedRows:

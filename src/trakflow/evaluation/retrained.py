@@ -39,7 +39,8 @@ def read_retrained(results: Path | str) -> Retrained:
     layout = Layout(str(results))
     retrains, batches = (
         len(list(Path(results).glob(str(Path(pattern).relative_to(results)))))
-        for pattern in (layout.retrained_outputs("*", 0), layout.subsets("*"))
+        # Not what a job that was killed left behind, which begins with a dot.
+        for pattern in (layout.retrained_outputs("[0-9]*", 0), layout.subsets("[0-9]*"))
     )
     if not retrains or not batches:
         raise StoreError(

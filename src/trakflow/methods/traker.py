@@ -167,6 +167,6 @@ def _require_own_kernel(traker: Any, device: str, projector: str) -> None:
     if projector == "default" and device != "cpu" and type(traker.projector).__name__ == "BasicProjector":
         raise ConfigError(
             f"traker cannot use its CUDA projector on runtime.device={device} with k={traker.proj_dim}: it needs the "
-            "package fast_jl (pip install 'trakflow[fast]', with a CUDA toolchain) and k a multiple of 512. Or set "
+            "package fast_jl (trakflow's extra fast, and a CUDA toolchain) and k a multiple of 512. Or set "
             "method.traker.make.projector=basic, which is slower."
         )

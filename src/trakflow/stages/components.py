@@ -17,7 +17,8 @@ def instantiate(component: Mapping[str, Any], setting: str) -> Any:
         ConfigError: It cannot be found or refuses its arguments.
     """
     try:
-        return hydra.utils.instantiate(dict(component))
+        # Arguments arrive as plain lists and dictionaries, not as those of the configuration.
+        return hydra.utils.instantiate(dict(component), _convert_="all")
     except (HydraException, TypeError) as error:
         cause = _missing_name(str(component["_target_"])) or error.__cause__ or error
         raise ConfigError(f"`{setting}` ({component['_target_']}) cannot be made: {cause}") from error
