@@ -14,8 +14,8 @@ from trakflow.scoring import CheckpointParts
 RIDGES = [1e-3, 0.1, 1.0, 30.0]
 
 
-def problem(write_features, k, n=24, m=5, count=6):
-    random = np.random.default_rng(0)
+def problem(write_features, k, n=24, m=5, count=6, seed=0):
+    random = np.random.default_rng(seed)
     shared = random.standard_normal((n, k))
     masks = np.stack([random.permutation(n) < n // 2 for _ in range(count)])
     outputs = random.standard_normal((count, m)).astype(np.float32)
@@ -24,7 +24,7 @@ def problem(write_features, k, n=24, m=5, count=6):
         features = (shared + 0.3 * random.standard_normal((n, k))).astype(np.float32)
         targets = random.standard_normal((m, k)).astype(np.float32)
         gradients, curvatures = random.uniform(size=(2, n)).astype(np.float32)
-        found = FeatureSet(write_features(features, gradients, curvatures, (10,), str(number)), True)
+        found = FeatureSet(write_features(features, gradients, curvatures, (10,), f"{seed}.{number}"), True)
         matrix = gram(found.rows(), k) if k <= n else outer_gram(found.rows, n)
         kernel = factorize(matrix, "features" if k <= n else "examples")
         parts = CheckpointParts(found, kernel, torch.from_numpy(targets), float("nan"))
@@ -46,7 +46,8 @@ def brute_force(dense, masks, outputs, relative):
         others = [number for number in range(len(dense)) if (masks[number] != masks[left_out]).any()]
         mean_q = np.mean([dense[number][2] for number in others], axis=0)
         scores = mean_q[:, None] * np.mean([kernels[number] for number in others], axis=0)
-        predictions[left_out] = scores[masks[left_out]].sum(axis=0)
+        inside = masks[left_out]
+        predictions[left_out] = scores[inside].sum(axis=0) - inside.mean() * scores.sum(axis=0)
     return [spearmanr(predictions[:, target], outputs[:, target]).statistic for target in range(outputs.shape[1])]
 
 
@@ -72,3 +73,24 @@ def test_equal_to_scoring_each_checkpoint_densely_by_the_others_with_one_in_memo
     expected = np.array([brute_force(dense, masks, outputs, ridge) for ridge in RIDGES])
     np.testing.assert_allclose(found, expected, atol=1e-12)
     assert len(np.unique(expected.round(6), axis=0)) > 1  # the ridge matters in this problem
+
+
+@pytest.mark.parametrize("count", [2, 6])
+def test_outputs_that_only_follow_the_size_of_a_models_own_scores_are_not_predicted(write_features, count):
+    """The sum of the others' scores goes against them, as each is missing from its own sum; the parts say nothing."""
+    found, naive = [], []
+    for seed in range(20):
+        loaders, masks, gradients, _, dense = problem(write_features, 8, m=20, count=count, seed=seed)
+        own = np.stack([totals(*arrays) for arrays in dense])
+        found.append(self_lds_by_target(loaders, masks, gradients, own.astype(np.float32), [1.0]).mean())
+        others = own.sum(axis=0) - own
+        naive.append(np.mean([spearmanr(others[:, target], own[:, target]).statistic for target in range(20)]))
+    assert np.mean(naive) == pytest.approx(-1)
+    assert abs(np.mean(found)) < 4 * np.std(found) / np.sqrt(len(found))
+
+
+def totals(features, targets, gradients, curvatures):
+    """The sum of a checkpoint's own scores over all training examples, by target."""
+    matrix = features.T @ (curvatures[:, None] * features)
+    kernel = features @ np.linalg.solve(matrix + np.trace(matrix) / 8 * np.eye(8), targets.T)
+    return (gradients[:, None] * kernel).sum(axis=0)

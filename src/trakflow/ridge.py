@@ -2,8 +2,14 @@
 
 Checkpoints trained on random parts S_c of the data are themselves retrained subsets. For a ridge, the output
 f(z; theta_c) of checkpoint c is predicted out of sample as the sum over S_c of the scores that the other checkpoints
-give; the self-LDS is the rank correlation of prediction and output over the checkpoints, averaged over targets. A
-checkpoint that was trained on the same part, as another epoch of the same run, is not asked: it has seen the answer.
+give, less what a part of that size has of their sum over all examples; the self-LDS is the rank correlation of
+prediction and output over the checkpoints, averaged over targets. A checkpoint that was trained on the same part, as
+another epoch of the same run, is not asked: it has seen the answer.
+
+The LDS has no need of what is taken away, which for one array of scores is the same for all subsets of a size. Here the
+scores differ with c. A model whose gradient at a target is large gives it large scores, and often a high or low output
+as well; the sum of the others' scores is smaller the larger its own is, so that predictions would go against outputs
+whatever the training examples say, by more the fewer checkpoints there are and the larger the ridge is.
 """
 
 from collections.abc import Callable, Sequence
@@ -47,10 +53,12 @@ def self_lds_by_target(
     # Entry i, j: the share of checkpoint i in the prediction of j.
     shares = asked / asked.sum(axis=0)
 
+    fractions = masks.mean(axis=1, keepdims=True)
+
     def sums(rows: slice) -> Float64[Tensor, "rows c"]:
-        # Column c: Q averaged over the checkpoints that are asked about c, on S_c and zero elsewhere.
+        # Column c: Q averaged over the checkpoints that are asked about c; on S_c, less the fraction of it everywhere.
         means = shares.T @ loss_gradients[:, rows].astype(np.float64)
-        return torch.from_numpy(np.where(masks[:, rows], means, 0.0)).T
+        return torch.from_numpy((masks[:, rows] - fractions) * means).T
 
     for load, share in zip(progress(checkpoints, "self-LDS"), shares, strict=True):
         predictions += _predictions(load(), share, sums, outputs.shape[1], relative_ridges)
