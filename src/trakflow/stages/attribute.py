@@ -80,7 +80,7 @@ def choose_ridge(config: Config, layout: Layout) -> None:
     elif not config.checkpoints.on_subsets or _on_one_subset(config, layout, count):
         chosen = {"rule": "mean diagonal of the Gram matrix", "value": DEFAULT_RELATIVE_RIDGE, "unit": "relative"}
     else:
-        chosen = _by_self_lds(config, layout, count)
+        chosen = by_self_lds(config, layout, count)
     write_json(layout.ridge(count), {**chosen, "checkpoints": count})
 
 
@@ -105,7 +105,8 @@ def _on_one_subset(config: Config, layout: Layout, count: int) -> bool:
     return True
 
 
-def _by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
+def by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
+    """Return the ridge that the first `count` checkpoints choose by the self-LDS, and its curve."""
     grid = config.solver.ridge_grid
     ridges = np.geomspace(grid.low, grid.high, grid.points)
     numbers = range(count)
