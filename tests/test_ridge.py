@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from trakflow.features import FeatureSet
 from trakflow.kernel import factorize, gram, outer_gram
-from trakflow.ridge import self_lds_by_target
+from trakflow.ridge import chosen_ridge, self_lds_by_target
 from trakflow.scoring import CheckpointParts
 
 RIDGES = [1e-3, 0.1, 1.0, 30.0]
@@ -94,3 +94,24 @@ def totals(features, targets, gradients, curvatures):
     matrix = features.T @ (curvatures[:, None] * features)
     kernel = features @ np.linalg.solve(matrix + np.trace(matrix) / 8 * np.eye(8), targets.T)
     return (gradients[:, None] * kernel).sum(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("peak", "height", "parts", "expected"),
+    [
+        (1.0, 0.3, 2, 1.0),
+        (100.0, 0.09, 2, 1.0),  # where it should have .05 * 2^2 / 2 = .1 more
+        (100.0, 0.11, 2, 100.0),
+        (100.0, 0.03, 10, 100.0),
+        (0.01, 0.03, 10, 0.01),
+        (0.01, 0.01, 10, 1.0),
+    ],
+)
+def test_few_parts_must_say_clearly_that_the_ridge_is_not_the_mean_diagonal(peak, height, parts, expected):
+    ridges = np.geomspace(1e-3, 1e3, 7)
+    self_lds = np.where(np.isclose(ridges, peak), 0.2 + height, 0.2)
+    assert ridges[chosen_ridge(self_lds, ridges, parts)] == pytest.approx(expected)
+
+
+def test_of_equals_the_largest_ridge_is_chosen():
+    assert chosen_ridge(np.array([0.2, 0.1, 0.2]), np.array([0.1, 1.0, 10.0]), 3) == 2

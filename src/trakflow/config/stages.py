@@ -21,7 +21,7 @@ VERSIONS = {
     "import_features": 1,
     "featurize_targets": 4,
     "finalize": 2,
-    "choose_ridge": 4,
+    "choose_ridge": 5,
     "score": 2,
     "attribute": 1,
     "subsets": 2,

@@ -18,7 +18,7 @@ from trakflow.features import FeatureSet
 from trakflow.group_scores import columns_within, group_scores_file
 from trakflow.kernel_file import make_kernel, read_kernel, write_kernel
 from trakflow.layout import TRAK, Layout
-from trakflow.ridge import self_lds_by_target
+from trakflow.ridge import chosen_ridge, self_lds_by_target
 from trakflow.scoring import CheckpointParts, score_blocks
 from trakflow.stages.provenance import NOT_OF_SCORES, provenance, run_facts
 from trakflow.stages.runner import require
@@ -123,8 +123,7 @@ def by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
     errors = (
         by_target.std(axis=1, ddof=1) / np.sqrt(by_target.shape[1]) if by_target.shape[1] > 1 else np.zeros_like(curve)
     )
-    # Of equals the largest: a ridge too large costs less than one too small.
-    best = len(curve) - 1 - int(np.argmax(curve[::-1]))
+    best = chosen_ridge(curve, ridges, len(np.unique(masks, axis=0)))
     if best in (0, len(curve) - 1):
         log.warning(
             "The self-LDS of %d checkpoints is highest at the edge of the grid, ridge %g; widen solver.ridge_grid and "
