@@ -67,7 +67,7 @@ def test_scores_are_the_product_of_two_means_whatever_the_memory(write_features,
     assert (np.abs(scores - expected).max(axis=0) / np.abs(expected).max(axis=0)).max() < 1e-5
 
 
-@pytest.mark.parametrize("ridge", [1, 1e-2, 1e-5])
+@pytest.mark.parametrize("ridge", [1.0, 1e-2, 1e-5])
 def test_scores_are_right_where_a_small_ridge_makes_products_cancel(write_features, ridge):
     """With k > n, (G + ridge I)^-1 phi(z) is large across the rows, which see nothing of it."""
     random = np.random.default_rng(2)

@@ -30,7 +30,7 @@ BROKEN = {
     0: ["truncated.pt", "is truncated or not a checkpoint", "Copy or save it again"],
     1: ["narrow.pt", "'features.0.weight' has shape (4, 1, 3, 3)", "Make `model` the one that was trained"],
     2: ["code.pt", "never runs the code in a pickle", "Save `model.state_dict()` alone"],
-    3: ["masks.npy", "has shape (3, 600)", "must be an array of 0 and 1 of shape (4, 600), one row a checkpoint"],
+    3: ["masks.npy", "values up to 2", "must be an array of 0 and 1 of shape (4, 600), one row a checkpoint"],
 }
 
 
@@ -165,6 +165,7 @@ def broken(checkout, example, tmp_path_factory):
     torch.save(
         {"state_dict": torch.load(folder / "checkpoints/0.pt", weights_only=True), "hook": Code()}, folder / "code.pt"
     )
+    np.save(folder / "masks.npy", np.full((4, TRAIN_SIZE), 2))
     # The workflow has a score.py, too.
     (folder / "model.py").rename(folder / "score.py")
     files = ["model._target_=score.SmallCNN", "checkpoints.files=[truncated.pt,narrow.pt,code.pt,checkpoints/0.pt]"]
@@ -325,6 +326,21 @@ def test_a_users_module_may_be_called_like_a_script_of_the_workflow(broken):
     assert (REPOSITORY / "workflow/scripts/score.py").is_file()
     assert (folder / "score.py").is_file()
     assert "cannot be made" not in output
+
+
+def test_masks_of_another_number_of_checkpoints_are_refused_before_any_job_runs(checkout, untrained):
+    folder = untrained
+    (folder / "checkpoints").mkdir(exist_ok=True)
+    for number in range(4):
+        (folder / f"checkpoints/{number}.pt").touch()
+    np.save(folder / "masks.npy", np.zeros((3, TRAIN_SIZE)))
+    files = "checkpoints.files=[checkpoints/0.pt,checkpoints/1.pt,checkpoints/2.pt,checkpoints/3.pt]"
+    output = run(checkout, folder, overrides=[files], fails=True)
+    assert (
+        f"checkpoints.masks: masks.npy has shape (3, {TRAIN_SIZE}), and this experiment needs (4, {TRAIN_SIZE})"
+        in output
+    )
+    assert not (folder / "results").exists()
 
 
 def test_code_in_a_pickle_is_not_run(broken):

@@ -55,6 +55,6 @@ def import_mask(config: Config, layout: Layout) -> None:
     if masks.shape != expected or not np.isin(masks, (0, 1)).all():
         raise DataError(
             f"checkpoints.masks must be an array of 0 and 1 of shape {expected}, one row a checkpoint; "
-            f"{config.checkpoints.masks} has shape {masks.shape}."
+            f"{config.checkpoints.masks} has shape {masks.shape} and values up to {masks.max(initial=0)}."
         )
     write_numpy(layout.checkpoint_mask(checkpoint), masks[checkpoint].astype(bool))
