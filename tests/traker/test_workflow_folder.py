@@ -203,6 +203,18 @@ def test_the_workflow_refuses_features_of_another_checkpoint(finished, experimen
         take(other, "training.epochs=9", f"features_from={tmp_path / 'results'}")
 
 
+def test_a_loader_that_shuffles_is_found_over_a_results_folder(finished, tmp_path):
+    """Its files do not say which examples they are of; the first loop over the data does."""
+    traker, (inputs, labels) = attributor(finished, tmp_path / "results"), arrays(finished.layout.train)
+    for number, state in enumerate(states(finished)[:2]):
+        traker.load_checkpoint(state, model_id=number)
+        if number:
+            with pytest.raises(DataError, match="does not shuffle"):
+                traker.featurize((inputs.flip(0), labels.flip(0)), num_samples=60)
+        else:
+            traker.featurize((inputs, labels), num_samples=60)
+
+
 def test_targets_of_a_results_folder_are_known_again(finished, tmp_path):
     traker = attributor(finished, tmp_path / "results")
     traker.finalize_features()

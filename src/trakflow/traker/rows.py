@@ -126,12 +126,14 @@ class Rows:
             return cls(folder, total, known, packed())
 
     def check(self, rows: Int64[np.ndarray, " size"], hashes: UInt8[np.ndarray, "size 2 16"]) -> None:
-        """Refuse examples that are not what those of their numbers were.
+        """Refuse examples that are not what those of their numbers were, and remember those that are there already.
 
         Raises:
             DataError: Names the first that differs.
         """
         self._known.check(rows, hashes)
+        there = self._done[rows]
+        self._known.note(rows[there], hashes[there])
 
     def missing(self, rows: Int64[np.ndarray, " size"]) -> Bool[np.ndarray, " size"]:
         """Which of some rows are not there yet."""
