@@ -126,8 +126,8 @@ def by_self_lds(config: Config, layout: Layout, count: int) -> dict[str, Any]:
     best = chosen_ridge(curve, ridges, len(np.unique(masks, axis=0)))
     if best in (0, len(curve) - 1):
         log.warning(
-            "The self-LDS of %d checkpoints is highest at the edge of the grid, ridge %g; widen solver.ridge_grid and "
-            "look again.",
+            "The ridge that the self-LDS of %d checkpoints chose is at the edge of the grid, %g; widen "
+            "solver.ridge_grid and look again.",
             count,
             ridges[best],
         )
