@@ -1,14 +1,64 @@
-"""Captions of the paper's figures name what was retrained for the figure that they are of."""
+"""Captions of the paper's figures name what each of them is drawn from."""
+
+import pytest
 
 from trakflow.config.compose import compose_config
 from trakflow.figures.captions import caption
 
-FACTS = {"experiment": "one", "machine": "a machine", "threads": 1, "seconds": 0.5, "passes": 7, "repeats": 3}
+FACTS = {
+    "experiment": "one", "machine": "a machine", "threads": 1, "seconds": 0.5, "passes": 7, "repeats": 3,
+    "parameters": 1234,
+}  # fmt: skip
+
+
+def lines_of(name, experiment="digits", *overrides):
+    return caption(name, compose_config(experiment, overrides), FACTS).splitlines()
 
 
 def test_removal_is_of_targets_and_their_retrains_and_the_lds_of_subsets():
-    config = compose_config("digits", ["removal.targets=20", "removal.retrains=4"])
-    removal, checkpoints = (caption(name, config, FACTS).splitlines() for name in ("removal", "lds_vs_checkpoints"))
-    assert "20 targets with 4 retrains each; intervals are over targets." in removal
+    removal, checkpoints = (
+        lines_of(name, "digits", "removal.targets=20", "removal.retrains=4")
+        for name in ("removal", "lds_vs_checkpoints")
+    )
+    assert "20 targets with 4 retrains each. Intervals: 95% bootstrap (1,000 resamples) over targets." in removal
     assert not any("subsets" in line for line in removal)
     assert "LDS over 100 subsets with 3 retrains each." in checkpoints
+    assert "Intervals: 95% bootstrap (1,000 resamples) over targets and subsets." in checkpoints
+
+
+@pytest.mark.parametrize(
+    "name", ["lds_vs_compute", "lds_vs_checkpoints", "sketches", "ablation", "cheap_checkpoints", "removal", "gallery"]
+)
+def test_data_model_and_its_size_checkpoints_seed_and_machine_are_in_all(name):
+    text = "\n".join(lines_of(name, "cifar2", "paper=cifar2", "seed=7"))
+    for fact in (
+        "2,000 training examples by cifar10.train(size=2000, classes=[3, 5])",
+        "300 targets",
+        "resnet9.ResNet9(outputs=2, width=8), 1,234 trained parameters",
+        "10 checkpoints, each trained on 0.5 of the data",
+        "seed 7",
+        "Machine: a machine, 1 thread(s) a job.",
+    ):
+        assert fact in text, (name, fact)
+    assert "results/" not in text
+
+
+def test_other_methods_stand_with_their_own_k_and_only_where_they_are_drawn():
+    compute, checkpoints, ablation, gallery = (
+        lines_of(name, "cifar2", "paper=cifar2")
+        for name in ("lds_vs_compute", "lds_vs_checkpoints", "ablation", "gallery")
+    )
+    (methods,) = (line for line in compute if line.startswith("Other methods"))
+    assert "EK-FAC, traker (k = 128), dattri (k = 128), empirical influence, datamodel, random" in methods
+    (methods,) = (line for line in checkpoints if line.startswith("Other methods"))
+    assert methods.endswith("dattri (k = 128).")
+    assert not any("Other methods" in line for line in (*ablation, *gallery))
+    assert "TRAK: sketch tensor_sketch with k = 2,048." in compute
+    assert not any("LDS" in line or "ntervals" in line for line in gallery)
+
+
+def test_of_exchanged_labels_the_part_and_the_seed_are_said():
+    text = "\n".join(lines_of("mislabel", "fashion_mnist_mislabelled"))
+    data = "mislabelled.mislabelled(examples=fashion_mnist.train(size=2000), num_classes=10, fraction=0.1, seed=0)"
+    assert data in text
+    assert "Intervals: 95% bootstrap (1,000 resamples) over training examples." in text

@@ -79,7 +79,8 @@ def compute_table():
         [
             {
                 "method": method, "checkpoints": count, "lds": lds, "ci_low": lds - 0.02, "ci_high": lds + 0.01,
-                "seconds": 6.0 * count or np.nan, "training_seconds": 30.0 * count, "ceiling": 0.8, "subsets": 40,
+                "seconds": 6.0 * count or np.nan, "seconds_low": 5.0 * count or np.nan,
+                "seconds_high": 8.0 * count or np.nan, "training_seconds": 30.0 * count, "ceiling": 0.8, "subsets": 40,
                 "retrains": 2,
             }
             for method, points in rows.items()
@@ -97,6 +98,8 @@ def test_lds_vs_compute_shows_each_methods_price_and_published_points_hollow_in_
     lines = {bars.get_label(): bars.lines[0] for bars in alone.containers}
     np.testing.assert_allclose(lines["TRAK"].get_xydata(), [[6, 0.3], [60, 0.5]])
     np.testing.assert_allclose(trained.containers[0].lines[0].get_xydata(), [[36, 0.3], [360, 0.5]])
+    along = [segment[:, 0].tolist() for segment in trained.containers[0].lines[2][0].get_segments()]
+    np.testing.assert_allclose(along, [[35, 38], [350, 380]])
     hollow = {line.get_label(): line for line in alone.lines if line.get_label().endswith("published")}
     assert set(hollow) == {"TRAK, published", "datamodel, published"}
     np.testing.assert_allclose(hollow["TRAK, published"].get_xydata(), [[150, 0.4]])
@@ -118,9 +121,23 @@ def test_a_method_has_one_style_in_all_figures_and_bars_come_first_in_the_legend
         lines = [bars.lines[0] for bars in figure.axes[0].containers]
         styles.append([(line.get_color(), line.get_marker(), line.get_linestyle()) for line in lines])
         labels = [text.get_text().split(",")[0] for text in figure.legends[0].get_texts()]
-        assert labels[:2] == ["TRAK", "tracin"]
+        assert labels[:2] == ["TRAK", "TracIn"]
     assert styles[0] == styles[1]
     assert method_styles(["trak", "random"])["random"]["color"] == GREY
+
+
+def test_the_methods_of_the_paper_differ_by_colour_and_mark_or_line_and_trak_has_its_colour_alone():
+    apply_style(compose_config("digits").figures)
+    styles = method_styles(compose_config("digits", ["paper=digits"]).methods)
+    looks = [(style["color"], style["marker"], style["linestyle"]) for style in styles.values()]
+    assert len(set(looks)) == len(looks) == 12
+    assert sum(style["color"] == styles["trak"]["color"] for style in styles.values()) == 1
+
+
+def test_what_scores_made_elsewhere_cost_is_not_said_to_be_nothing():
+    table = compute_table().assign(method=lambda rows: rows["method"].replace("random", "external"))
+    (legend,) = lds_vs_compute(table, 1.0, 0.9).legends
+    assert "external (cost unknown)" in {text.get_text() for text in legend.get_texts()}
 
 
 def test_an_lds_below_zero_stays_in_sight():
@@ -182,7 +199,7 @@ def test_removal_shows_flips_and_changes_of_the_output_with_intervals_and_random
     assert legend == ["TRAK", "representation similarity", "random"]
     assert "90% bootstrap interval over targets; 3 retrains" in figure.get_supxlabel()
     assert "30 targets" in figure.axes[0].get_ylabel()
-    assert figure.axes[1].get_ylabel() == "change of the model output f"
+    assert figure.axes[1].get_ylabel() == "change of the target's model output f\n(mean over 30 targets)"
     for axes, value, prefix in zip(figure.axes, ("flipped", "output_change"), ("", "output_change_"), strict=True):
         assert [text.get_text() for text in axes.get_xticklabels()] == ["0", "10", "200"]
         for container, method in zip(axes.containers, table["method"].unique(), strict=True):
@@ -206,7 +223,7 @@ def test_mislabel_shows_each_methods_curve_with_its_average_precision_and_chance
         {"method": ["trak", "trak", "trak", "gas"], "precision": [1.0, 0.9, 0.1, 0.1], "recall": [0.1, 0.6, 1.0, 1.0]}
     )
     axes, legend = drawn(mislabel(table, curves, 0.9))
-    assert legend == ["TRAK: 0.80 (0.70 to 0.90)", "gas: 0.10 (one value for all)", "any order"]
+    assert legend == ["TRAK: 0.80 (0.70 to 0.90)", "GAS: 0.10 (one value for all)", "any order"]
     assert "90% bootstrap interval" in axes.figure.legends[0].get_title().get_text()
     assert "20 wrong labels among 200" in axes.get_xlabel()
     np.testing.assert_allclose(axes.lines[0].get_xydata(), [[0.1, 1], [0.6, 0.9], [1, 0.1]])

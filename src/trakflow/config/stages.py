@@ -33,12 +33,12 @@ VERSIONS = {
     "retrain_without": 1,
     "evaluate_removal": 1,
     "evaluate_mislabel": 1,
-    "forward_backward": 2,
+    "forward_backward": 3,
     "compute": 1,
     "variant": 1,
     "ablate": 1,
-    "draw_paper": 1,
-    "figures": 3,
+    "draw_paper": 2,
+    "figures": 4,
 }
 
 

@@ -4,7 +4,7 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 
-from trakflow.figures.style import GREY, legend_of, method_name, method_styles
+from trakflow.figures.style import GREY, lds_limits, legend_of, method_name, method_styles
 from trakflow.layout import TRAK
 
 
@@ -32,7 +32,7 @@ def lds_vs_checkpoints(table: pd.DataFrame, confidence: float) -> Figure:
     counts = sorted(table["checkpoints"].unique())
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
-    axes.set_ylim(min(0.0, float(table["ci_low"].min())), 1.0)
+    axes.set_ylim(*lds_limits(table))
     axes.set_xlabel("number of checkpoints")
     axes.set_ylabel(f"LDS (mean Spearman correlation\nover {table['subsets'].iloc[0]} subsets)")
     if len(methods) == 1:

@@ -10,14 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from trakflow.config.evaluation import Published
-from trakflow.figures.style import GREY, legend_of, method_name, method_styles
+from trakflow.figures.style import GREY, lds_limits, legend_of, method_name, method_styles
+from trakflow.layout import RANDOM
 
 
 def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, published: Sequence[Published] = ()) -> Figure:
     """Draw LDS with its interval against seconds: of the method alone, and with the training of its checkpoints.
 
     Args:
-        table: Of stage compute; a method without seconds is drawn as a level line.
+        table: Of stage compute; a method without seconds is drawn as a level line. Bars along the seconds go from the
+            fastest to the slowest of a job's repeats.
         unit: Seconds of a forward and backward pass over the training set, for the upper axes.
         confidence: Of the interval, for the legend.
         published: Points of others, drawn hollow beside the method alone.
@@ -35,11 +37,10 @@ def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, publishe
     _draw_published(panels[0], styles, published)
     panels[0].set_xlabel("seconds: attribution alone" + (" (published: A100)" if published else ""))
     panels[1].set_xlabel("seconds: with the training of the checkpoints")
-    low = float(table["ci_low"].min())
-    panels[0].set_ylim(min(0.0, 1.1 * low), 1.0)
+    panels[0].set_ylim(*lds_limits(table, [point.lds for point in published]))
     panels[0].set_ylabel(f"LDS (mean Spearman correlation\nover {table['subsets'].iloc[0]} subsets)")
     handles, labels = legend_of(panels[0])
-    title = f"bars: {confidence:.0%} bootstrap interval"
+    title = f"bars: {confidence:.0%} bootstrap interval;\nseconds of the fastest\nand the slowest repeat"
     figure.legend(handles, labels, loc="outside right upper", title=title, title_fontsize="small", fontsize="small")
     return figure
 
@@ -51,10 +52,14 @@ def _draw(axes: Axes, table: pd.DataFrame, seconds: pd.Series, styles: dict[str,
         rows, cost = table[chosen], seconds[chosen]
         name = method_name(method)
         if cost.isna().any():
-            axes.axhline(float(rows["lds"].iloc[-1]), color=style["color"], linestyle=":", label=f"{name} (no cost)")
+            label = f"{name} ({'no cost' if method == RANDOM else 'cost unknown'})"
+            axes.axhline(float(rows["lds"].iloc[-1]), color=style["color"], linestyle=":", label=label)
             continue
         errors = np.array([rows["lds"] - rows["ci_low"], rows["ci_high"] - rows["lds"]])
-        axes.errorbar(cost, rows["lds"], yerr=errors, capsize=2, markersize=4.5, linewidth=1.2, label=name, **style)
+        spread = np.array([rows["seconds"] - rows["seconds_low"], rows["seconds_high"] - rows["seconds"]])
+        axes.errorbar(
+            cost, rows["lds"], yerr=errors, xerr=spread, capsize=2, markersize=4.5, elinewidth=0.9, label=name, **style
+        )
     ceiling = table["ceiling"].iloc[0]
     if pd.notna(ceiling):
         retrains = table["retrains"].iloc[0]
@@ -68,5 +73,12 @@ def _draw_published(axes: Axes, styles: dict[str, dict[str, Any]], published: Se
             [60 * point.minutes for point in points],
             [point.lds for point in points],
             label=f"{method_name(method)}, published",
-            **{**styles[method], "markerfacecolor": "none", "linestyle": ":", "linewidth": 1.0, "markersize": 4.5},
+            **{
+                **styles[method],
+                "markerfacecolor": "none",
+                "linestyle": ":",
+                "linewidth": 1.0,
+                "markersize": 4.5,
+                "zorder": 2,
+            },
         )

@@ -26,7 +26,6 @@ def mislabel(table: pd.DataFrame, curves: pd.DataFrame, confidence: float) -> Fi
             points["precision"],
             markersize=4,
             markevery=(0.02 * place, 0.12) if len(points) > 1 else None,
-            linewidth=1.2,
             clip_on=False,
             label=f"{method_name(row['method'])}: {row['average_precision']:.2f} ({said})",
             **styles[row["method"]],

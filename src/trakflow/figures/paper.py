@@ -87,4 +87,4 @@ def _legend(figure: Figure, axes: Axes, confidence: float) -> None:
 
 def _errorbars(axes: Axes, rows: pd.DataFrame, x: str, label: str, style: dict[str, Any]) -> None:
     errors = [rows["lds"] - rows["ci_low"], rows["ci_high"] - rows["lds"]]
-    axes.errorbar(rows[x], rows["lds"], yerr=errors, capsize=2, markersize=4.5, linewidth=1.2, label=label, **style)
+    axes.errorbar(rows[x], rows["lds"], yerr=errors, capsize=2, markersize=4.5, label=label, **style)

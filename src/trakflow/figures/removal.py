@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from trakflow.figures.style import GREY, method_name, method_styles
 
 # Of the distance between two numbers of removed examples: over it the methods' intervals are spread.
-SPREAD = 0.3
+SPREAD = 0.6
 
 
 def removal(table: pd.DataFrame, confidence: float) -> Figure:
@@ -20,7 +20,7 @@ def removal(table: pd.DataFrame, confidence: float) -> Figure:
     """
     counts = sorted(table["removed"].unique().tolist())
     methods = list(table["method"].unique())
-    figure, panels = plt.subplots(1, 2, figsize=(7.6, 3.4))
+    figure, panels = plt.subplots(1, 2, figsize=(10.4, 4.4))
     styles = method_styles(methods)
     columns = (("flipped", ""), ("output_change", "output_change_"))
     for axes, (value, prefix) in zip(panels, columns, strict=True):
@@ -39,9 +39,9 @@ def removal(table: pd.DataFrame, confidence: float) -> Figure:
     panels[0].set_ylim(-0.03, 1.03)
     panels[0].set_ylabel(f"part of predictions that flip\n(mean over {first['targets']} targets)")
     panels[1].axhline(0, color=GREY, linewidth=0.6)
-    panels[1].set_ylabel("change of the model output f")
+    panels[1].set_ylabel(f"change of the target's model output f\n(mean over {first['targets']} targets)")
     bars = f"Bars: {confidence:.0%} bootstrap interval over targets; {first['retrains']} retrains each."
-    figure.supxlabel(f"training examples removed, those that the method ranks highest for the target\n{bars}",
-                     fontsize="medium")  # fmt: skip
+    what = "training examples removed, those that the method ranks highest for the target (evenly spaced)"
+    figure.supxlabel(f"{what}\n{bars}", fontsize="medium")
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=min(4, len(methods)))
     return figure

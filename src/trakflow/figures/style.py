@@ -25,6 +25,16 @@ WITHOUT_DATES: dict[str, dict[str, None]] = {
 GREY = "#6b6b6b"
 # So that lines can be told apart without their colours.
 MARKERS = "os^Dv*PX"
+KINDS = ("-", "--", "-.")
+# Of methods that are not called as their settings are.
+NAMES = {
+    TRAK: "TRAK",
+    "tracin": "TracIn",
+    "gas": "GAS",
+    "influence_function": "influence function (CG)",
+    "influence_arnoldi": "influence function (Arnoldi)",
+    "ekfac": "EK-FAC",
+}
 
 
 def apply_style(settings: Figures) -> None:
@@ -47,13 +57,32 @@ def apply_style(settings: Figures) -> None:
 
 def line_styles(count: int) -> list[dict[str, Any]]:
     """Return colour, marker and kind of line for each of `count` lines, no two alike."""
-    colours = mpl.rcParams["axes.prop_cycle"].by_key()["color"]
-    kinds = ("-", "--", "-.")
+    return _styles(count, _palette())
+
+
+def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return the style of each method's line, by their order: the same in figures of the same methods."""
+    # TRAK has the first colour for itself and lies on top; random scores take no colour from the others.
+    first, *rest = _palette()
+    names = [name for name in dict.fromkeys(methods) if name not in (TRAK, RANDOM)]
+    return {
+        TRAK: {"color": first, "marker": MARKERS[0], "linestyle": "-", "linewidth": 2.0, "zorder": 3},
+        **dict(zip(names, _styles(len(names), rest or [first]), strict=True)),
+        RANDOM: {"color": GREY, "marker": "x", "linestyle": ":", "linewidth": 1.2},
+    }
+
+
+def _palette() -> list[str]:
+    return list(mpl.rcParams["axes.prop_cycle"].by_key()["color"])
+
+
+def _styles(count: int, colours: Sequence[str]) -> list[dict[str, Any]]:
     found = [
         {
             "color": colours[number % len(colours)],
             "marker": MARKERS[number % len(MARKERS)],
-            "linestyle": kinds[number // len(colours) % len(kinds)],
+            "linestyle": KINDS[number // len(colours) % len(KINDS)],
+            "linewidth": 1.2,
         }
         for number in range(count)
     ]
@@ -61,12 +90,10 @@ def line_styles(count: int) -> list[dict[str, Any]]:
     return found
 
 
-def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the style of each method's line, by their order: the same in figures of the same methods."""
-    # Random scores are no method that takes a colour from the others.
-    names = [name for name in dict.fromkeys(methods) if name != RANDOM]
-    styles = dict(zip(names, line_styles(len(names)), strict=True))
-    return {**styles, RANDOM: {"color": GREY, "marker": "x", "linestyle": ":"}}
+def lds_limits(table: pd.DataFrame, others: Sequence[float] = ()) -> tuple[float, float]:
+    """Return the limits of an axis for the LDS of a table with its intervals, its noise ceiling and other values."""
+    highest = max([table["ci_high"].max(), *table["ceiling"].dropna(), *others])
+    return min(0.0, 1.1 * float(table["ci_low"].min())), min(1.0, 1.07 * highest)
 
 
 def legend_of(axes: Axes) -> tuple[list[Any], list[str]]:
@@ -78,7 +105,7 @@ def legend_of(axes: Axes) -> tuple[list[Any], list[str]]:
 
 def method_name(method: str) -> str:
     """Return a method's name as figures show it."""
-    return "TRAK" if method == TRAK else method.replace("_", " ")
+    return NAMES.get(method, method.replace("_", " "))
 
 
 def save_figure(figure: Figure, table: pd.DataFrame, layout: Layout, name: str) -> None:

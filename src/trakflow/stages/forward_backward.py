@@ -32,5 +32,6 @@ def forward_backward(config: Config, layout: Layout) -> None:
         "threads": config.runtime.threads,
         "device": str(device_of(config)),
         "machine": machine(),
+        "parameters": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
     }
     write_json(layout.forward_backward, facts)

@@ -32,7 +32,7 @@ def draw_paper(config: Config, layout: Layout) -> None:
         raise ConfigError(f"job.figure={name} is none of {', '.join(FIGURES)}; name one of them.")
     apply_style(config.figures)
     figure, table = FIGURES[name](config, layout)
-    measured = read_facts(layout.forward_backward, "seconds", "passes", "threads", "machine")
+    measured = read_facts(layout.forward_backward, "seconds", "passes", "threads", "machine", "parameters")
     facts = {"experiment": Path(layout.root).name, **measured}
     if name == "lds_vs_compute":
         facts["repeats"] = int(table.loc[table["checkpoints"] > 0, "repeats"].min())
@@ -87,7 +87,8 @@ def _removal(config: Config, layout: Layout) -> Drawn:
 
 def _mislabel(config: Config, layout: Layout) -> Drawn:
     table, curves = read_table(layout.mislabel), read_table(layout.mislabel_curve)
-    return mislabel(table, curves, config.evaluation.confidence), curves
+    found = table[["method", "average_precision", "ci_low", "ci_high"]]
+    return mislabel(table, curves, config.evaluation.confidence), curves.merge(found, on="method")
 
 
 FIGURES: dict[str, Callable[[Config, Layout], Drawn]] = {
