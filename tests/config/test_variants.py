@@ -3,7 +3,7 @@
 import pytest
 
 from trakflow.config.compose import compose_config
-from trakflow.config.variants import ablated_variants, cheap_variants, sketch_variants, variants
+from trakflow.config.variants import ablated_variants, cheap_variants, check_paper_figures, sketch_variants, variants
 from trakflow.errors import ConfigError
 
 BASE = ("paper=fashion_mnist", "~paper.counts", "training.epochs=12", "checkpoints.count=4", "paper.epochs=[3,6,12]")
@@ -57,6 +57,7 @@ def test_training_is_counted_in_passes_over_the_whole_training_set(config):
     ("override", "message"),
     [
         ("paper.epochs=[13]", r"paper\.epochs=\[13\] asks for more than training\.epochs=12"),
+        ("paper.epochs=[6,3]", r"paper: epochs=\[6, 3\] must ascend, each once"),
         ("checkpoints.epochs=[2,2]", r"epochs=\[2, 2\] must ascend"),
         ("checkpoints.epochs=[2,4]", r"several checkpoints\.epochs of a run were trained on the same"),
     ],
@@ -77,3 +78,44 @@ def test_only_the_largest_k_of_a_sketch_is_scored_at_each_ridge_of_the_figure(co
 def test_a_sketch_that_there_is_not_is_refused():
     with pytest.raises(ConfigError, match=r"paper\.sketches\.sparse"):
         compose_config("digits", [*BASE, "+paper.sketches.sparse=[64]"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "k"), [((), 359), (("sketch=sjlt", "sketch.nonzeros=2"), 358), (("sketch.k=128",), 128)]
+)
+def test_the_published_formula_has_fewer_features_than_examples_and_as_many_for_each_nonzero(overrides, k):
+    base = [*BASE, *overrides]
+    (variant,) = (found for found in variants(compose_config("digits", base)) if found.name == "published_formula")
+    assert compose_config("digits", [*base, *variant.overrides]).sketch.k == k
+
+
+def test_without_a_projection_there_is_no_published_formula():
+    base = [*BASE, "sketch=identity", "paper.peer_k=64"]
+    config = compose_config("digits", base)
+    assert "published_formula" not in ablated_variants(config)
+    check_paper_figures(config, lambda overrides: compose_config("digits", [*base, *overrides]))
+
+
+def test_without_a_table_of_ablations_there_are_no_variants_for_it_alone():
+    config = compose_config("digits", [*BASE, "paper.ablation=false"])
+    assert ablated_variants(config) == {}
+    assert {variant.name for variant in variants(config)} == {
+        *sketch_variants(config).values(),
+        *cheap_variants(config),
+    }
+
+
+def test_a_variant_that_cannot_be_is_named_with_what_it_changes():
+    base = [*BASE, "solver=paper", "sketch.k=512", "paper.peer_k=64"]
+    with pytest.raises(
+        ConfigError, match=r"tensor_sketch_2048 .*sketch\.k=2048(.|\n)*solver\.ridge=0 needs sketch\.k=2048"
+    ):
+        check_paper_figures(
+            compose_config("digits", base), lambda overrides: compose_config("digits", [*base, *overrides])
+        )
+
+
+def test_epochs_that_the_figure_of_cheap_checkpoints_varies_are_not_the_experiments():
+    base = [*BASE, "checkpoints.epochs=[3,6]", "solver.ridge=1.0"]
+    with pytest.raises(ConfigError, match=r"checkpoints\.epochs=\[3, 6\].*set it to null"):
+        check_paper_figures(compose_config("digits", base), lambda overrides: compose_config("digits", base))

@@ -8,8 +8,10 @@ from snakemake.exceptions import WorkflowError
 
 from trakflow.config.compose import (
     CONFIG_ROOT,
+    compose_config,
     compose_with_arguments,
 )
+from trakflow.config.method_settings import is_of_method
 from trakflow.config.shards import batch_count, batch_indices, shard_range
 from trakflow.config.snakemake_config import (
     check_snakemake_config,
@@ -21,6 +23,7 @@ from trakflow.config.user_files import check_user_files
 from trakflow.config.variants import (
     ablated_variants,
     cheap_variants,
+    check_paper_figures,
     sketch_variants,
     variants,
 )

@@ -84,6 +84,20 @@ def paper_targets(wildcards):
             "paper_figures says what every method cost, and checkpoints.files or features_from bring what was not made"
             " here. Set both to null, or evaluation=none for the other figures."
         )
+    if EVALUATED and workflow.is_main_process:
+        try:
+            check_paper_figures(
+                settings,
+                lambda overrides: compose_config(
+                    choice.experiment,
+                    # Settings of other methods, which a variant leaves out.
+                    [own for own in choice.overrides if not is_of_method(own)]
+                    + list(overrides),
+                    choice.config_dirs,
+                ),
+            )
+        except TrakflowError as error:
+            raise WorkflowError(str(error))
     return [layout.paper(name, form) for name in PAPER_FIGURES for form in PAPER_FORMS]
 
 
@@ -91,9 +105,11 @@ PAPER_FIGURES = ["gallery"]
 PAPER_FIGURES += [
     "lds_vs_compute",
     "lds_vs_checkpoints",
-    "ablation",
     "cheap_checkpoints",
 ] * EVALUATED
+PAPER_FIGURES += ["ablation"] * (
+    EVALUATED and settings.paper is not None and settings.paper.ablation
+)
 PAPER_FIGURES += ["sketches"] * (EVALUATED and bool(sketch_variants(settings)))
 PAPER_FIGURES += ["removal"] * bool(settings.removal.counts)
 PAPER_FIGURES += ["mislabel"] * settings.mislabel

@@ -52,7 +52,7 @@ class Figures(Section):
 
     font_size: PositiveFloat = 9.0
     dpi: PositiveInt = 160
-    palette: list[str]
+    palette: Annotated[list[str], Field(min_length=1)]
     gallery_targets: PositiveInt = 6
     gallery_examples: PositiveInt = 5
     shown_target: NonNegativeInt = 0
@@ -65,7 +65,8 @@ class Paper(Section):
     Attributes:
         sketches: Numbers of features k of each sketch in the figure of LDS against k.
         ridges: Ridges of the figure of LDS against the ridge; null for a variant that it does not show.
-        epochs: Of one run, whose weights are attributed by in the figure of cheap checkpoints.
+        epochs: Of one run, whose weights are attributed by in the figure of cheap checkpoints; ascending.
+        ablation: Whether there is a table of ablations, which holds the features of all checkpoints in memory.
         counts: Numbers of checkpoints of methods that are slow: of `traker`, `dattri`, `influence_function`,
             `influence_arnoldi` and `ekfac`; the experiment's for those that are not named.
         peer_k: Number of features of `traker` and `dattri`, which without a ridge must be smaller than that of
@@ -77,9 +78,16 @@ class Paper(Section):
     sketches: dict[Projection, Annotated[list[PositiveInt], Field(min_length=1)]] = {}
     ridges: RidgeGrid | None = RidgeGrid(points=13)
     epochs: list[PositiveInt] = []
+    ablation: bool = True
     counts: dict[
         Literal["traker", "dattri", "influence_function", "influence_arnoldi", "ekfac"], list[PositiveInt]
     ] = {}
     peer_k: PositiveInt | None = None
     arnoldi_iterations: PositiveInt | None = None
     arnoldi_eigenvalues: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _epochs_ascend(self) -> "Paper":
+        if self.epochs != sorted(set(self.epochs)):
+            raise ValueError(f"epochs={self.epochs} must ascend, each once")
+        return self

@@ -1,10 +1,12 @@
 """The variants that the paper's figures compare: the experiment with some settings changed, in folders below it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from trakflow.config.ablation import check_ablation
 from trakflow.config.evaluation import Paper
 from trakflow.config.schema import Config
+from trakflow.errors import ConfigError
 from trakflow.layout import TRAK
 
 FACTORIZED_SIDE = 32
@@ -75,14 +77,54 @@ def cheap_variants(config: Config) -> dict[str, str]:
 
 
 def ablated_variants(config: Config) -> dict[str, str]:
-    """Return what is left out in each variant of the ablation table, by the variant's name."""
-    if config.paper is None:
+    """Return what is other in each variant of the ablation table, by the variant's name.
+
+    What has a relative ridge of 1 is to be compared with the method itself at that ridge, and not at the chosen one.
+    """
+    if config.paper is None or not config.paper.ablation:
         return {}
+    # Without a projection k is the number of parameters, which is seldom smaller than n.
+    published = {} if config.sketch.name == "identity" else {"published_formula": _published(config)}
     return {
         "unweighted": "rows of the Gram matrix not weighted by W",
-        "published_formula": f"neither W nor ridge, as published (k = {_published_k(config)})",
-        "everything": "checkpoints on everything, not on parts",
+        **published,
+        "whole_runs": "TRAK with a relative ridge of 1",
+        "everything": "checkpoints on everything, not on parts (ridge 1)",
     }
+
+
+def check_paper_figures(config: Config, composed: Callable[[Sequence[str]], Config]) -> None:
+    """Refuse figures that could not be drawn in the end, before any job runs.
+
+    Args:
+        config: The experiment.
+        composed: Composes the experiment with further overrides.
+
+    Raises:
+        ConfigError: The ablation table does not fit the memory; `checkpoints.epochs` is set; or a variant cannot be:
+            names it, what it changes and why.
+    """
+    if config.paper is None:
+        return
+    if config.checkpoints.epochs is not None:
+        raise ConfigError(
+            f"checkpoints.epochs={config.checkpoints.epochs}, which the figure of cheap checkpoints varies by itself; "
+            "set it to null, and paper.epochs to those that the figure shows."
+        )
+    # Where k is null it is known when there are features.
+    if config.paper.ablation and config.sketch.k is not None:
+        data = config.data
+        check_ablation(
+            config.checkpoints.total, data.train_size, data.target_count, config.sketch.k, config.runtime.memory_mb
+        )
+    for variant in variants(config):
+        try:
+            composed(variant.overrides)
+        except ConfigError as error:
+            raise ConfigError(
+                f"paper_figures runs the variant {variant.name} of this experiment ({', '.join(variant.overrides)}), "
+                f"which cannot be; change the section paper, or what the variant builds on.\n{error}"
+            ) from error
 
 
 def _sketches(config: Config, paper: Paper) -> Iterator[Variant]:
@@ -107,11 +149,16 @@ def _cheap(config: Config, paper: Paper) -> Iterator[Variant]:
 
 
 def _ablated(config: Config) -> Iterator[Variant]:
-    yield _variant(config, "unweighted", "solver.weights=off")
-    published = ("solver.weights=off", "solver.ridge=0", f"sketch.k={_published_k(config)}")
-    yield _variant(config, "published_formula", *published)
-    everything = "checkpoints.trained_on=everything"
-    yield _variant(config, "everything", everything, epochs=(config.training.epochs,), fraction=1.0)
+    named = ablated_variants(config)
+    if "unweighted" in named:
+        yield _variant(config, "unweighted", "solver.weights=off")
+    if "published_formula" in named:
+        published = ("solver.weights=off", "solver.ridge=0", f"sketch.k={_published_k(config)}")
+        yield _variant(config, "published_formula", *published)
+    if "everything" in named:
+        # Without parts the self-LDS cannot be asked, and auto is 1.
+        changed = ("checkpoints.trained_on=everything", *(() if config.solver.ridge == "auto" else (ONE_RIDGE,)))
+        yield _variant(config, "everything", *changed, epochs=(config.training.epochs,), fraction=1.0)
 
 
 def _variant(
@@ -142,6 +189,12 @@ def _third(config: Config) -> int:
     return max(1, config.training.epochs // 3)
 
 
+def _published(config: Config) -> str:
+    return f"neither W nor ridge, as published (k = {_published_k(config)})"
+
+
 def _published_k(config: Config) -> int:
     # Without a ridge the Gram matrix is singular unless k is smaller than n.
-    return min(config.sketch.k or config.data.train_size, config.data.train_size // 4)
+    most = min(config.sketch.k or config.data.train_size, config.data.train_size // 4)
+    parts = config.sketch.nonzeros or 1 if config.sketch.name == "sjlt" else 1
+    return max(parts, most - most % parts)

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
+from trakflow.config.ablation import check_ablation
 from trakflow.config.schema import Config
 from trakflow.config.shards import batch_count
 from trakflow.config.variants import ablated_variants
-from trakflow.errors import ConfigError
 from trakflow.evaluation.ablation import DenseParts, ablated_scores, soft_threshold
 from trakflow.evaluation.lds import lds, predicted_outputs
 from trakflow.evaluation.retrained import read_batches
@@ -41,12 +41,8 @@ def _parts(config: Config, layout: Layout) -> list[DenseParts]:
     total = config.checkpoints.total
     ridge = read_facts(layout.ridge(total), "value", "unit")
     n, m, k = config.data.train_size, config.data.target_count, features_of(config, layout, 0).k
-    needed = 8 * (total * (n + m) * k + 3 * n * n + 5 * n * m)
-    if needed > config.runtime.memory_mb * 2**20:
-        raise ConfigError(
-            f"The ablation table holds the features of all checkpoints, {needed >> 20} MiB here; raise "
-            "runtime.memory_mb, or set fewer checkpoints or a smaller sketch.k."
-        )
+    # Where sketch.k is null, k is known only now.
+    check_ablation(total, n, m, k, config.runtime.memory_mb)
     return [_dense(config, layout, checkpoint, (ridge["value"], ridge["unit"])) for checkpoint in range(total)]
 
 
