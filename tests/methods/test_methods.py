@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from captum.influence import TracInCP
 
 from small_classifier import checkpoint, examples, gradients
 from trakflow.errors import ConfigError, DataError
@@ -36,6 +37,30 @@ def test_tracin_is_the_learning_rate_times_the_gradients_of_minus_the_loss_and_o
     )
     found = TracIn(learning_rates=[0.1, 0.3]).scores(trained)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+
+
+class Output(torch.nn.Module):
+    """The output of a classifier, as captum takes a loss: one value an example."""
+
+    reduction = "none"
+
+    def forward(self, raw, labels):
+        return Classification().output(raw, {"labels": labels})
+
+
+def test_tracin_is_captums(trained):
+    data = torch.utils.data.TensorDataset(trained.train["inputs"], trained.train["labels"])
+    captum = TracInCP(
+        trained.model,
+        torch.utils.data.DataLoader(data, batch_size=4),
+        checkpoints=["the weights as they are"],
+        checkpoints_load_func=lambda model, path: 0.3,
+        loss_fn=torch.nn.CrossEntropyLoss(reduction="none"),
+        test_loss_fn=Output(),
+    )
+    products = captum.influence((trained.targets["inputs"], trained.targets["labels"]))
+    # captum multiplies gradients of the loss, which a step goes down.
+    np.testing.assert_allclose(TracIn(learning_rates=0.3).scores(trained), -products.T, rtol=1e-4, atol=1e-6)
 
 
 def test_tracin_predicts_what_a_small_step_on_an_example_does(trained):
