@@ -10,10 +10,10 @@ DOCS := .venv/.docs-installed
 FUZZ := .venv/.fuzz-installed
 FUZZ_SECONDS ?= 300
 
-# Of one experiment.
+# Of one experiment; the second argument, if any, is of --config. What is no longer drawn goes.
 define paper_figures
-	$(BIN)/snakemake --profile workflow/profiles/local paper_figures --config experiment=$(1) \
-		&& mkdir -p docs/figures/$(1) \
+	$(BIN)/snakemake --profile workflow/profiles/local paper_figures --config experiment=$(1) $(2) \
+		&& rm -rf docs/figures/$(1) && mkdir -p docs/figures/$(1) \
 		&& cp results/$(1)/paper/* docs/figures/$(1)/
 endef
 
@@ -67,7 +67,8 @@ test-slow: $(DEV) ## The longer checks: full-size LDS of digits and Fashion-MNIS
 test-figures: $(DEV) ## The paper's figures at the size of digits, drawn and checked
 	$(BIN)/python -m pytest -m figures
 
-figures: $(DEV) ## The paper's figures of every setting into docs/figures (hours; an idle machine)
+figures: $(DEV) ## The paper's figures of digits (quick) and every larger setting into docs/figures (hours; an idle machine)
+	$(call paper_figures,digits,'overrides=["paper=quick"]')
 	$(foreach setting,$(SETTINGS),$(call paper_figures,$(setting)) &&) true
 
 docs: $(DOCS) ## Build the site of docs/ into build/site; warnings are errors

@@ -1,6 +1,7 @@
 """The paper's figures: what they ask for, and a whole run of them on digits (make test-figures)."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,10 @@ from run_snakemake import overrides, planned, snakemake
 from trakflow.config.compose import compose_config
 from trakflow.config.variants import variants
 
-FIGURES = ("lds_vs_compute", "lds_vs_checkpoints", "sketches", "ablation", "cheap_checkpoints", "gallery")
+FIGURES = (
+    "lds_vs_compute", "lds_vs_checkpoints", "sketches", "ablation", "cheap_checkpoints", "removal", "gallery"
+)  # fmt: skip
+OF_WRONG_LABELS = ("mislabel", "gallery")
 FORMS = ("svg", "png", "pdf", "csv", "txt", "json")
 COLUMNS = ["method", "checkpoints", "seconds", "forward_backward_equivalents", "lds", "ci_low", "ci_high"]
 PAPER = ("--cores", "2", "paper_figures")
@@ -35,7 +39,7 @@ def test_without_a_setting_it_is_that_of_the_experiments_name(tmp_path: Path) ->
     config = compose_config("digits", ["paper=digits"])
     plan = planned(tmp_path, [], PAPER)
     assert plan["variant"] == len(variants(config))
-    assert plan["draw_paper"] == len(FIGURES) + 1  # removal
+    assert plan["draw_paper"] == len(FIGURES)
     assert plan["attribute_traker"] == 1
 
 
@@ -50,6 +54,14 @@ def test_they_ask_for_every_method_and_every_variant(tmp_path: Path) -> None:
     assert {f"attribute_{name}" for name in config.method} <= set(plan)
 
 
+def test_a_variant_that_cannot_be_stops_the_figures_before_any_job_and_not_the_experiment(tmp_path: Path) -> None:
+    settings = ["paper=quick", "solver=paper", "sketch.k=512", "paper.sketches.sjlt=[2048]"]
+    done = snakemake(tmp_path, settings, [*PAPER, "--dry-run"], check=False)
+    assert done.returncode != 0
+    assert "variant sjlt_2048" in done.stdout + done.stderr
+    assert planned(tmp_path, settings)["score"] == 1
+
+
 def test_the_default_target_asks_for_none_of_it(tmp_path: Path) -> None:
     plan = planned(tmp_path, ["paper=quick"])
     assert not {"variant", "draw_paper", "forward_backward", "compute", "ablate"} & set(plan)
@@ -62,17 +74,40 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "results" / "digits"
 
 
+def texts_of(folder: Path, names: Sequence[str]) -> dict[str, str]:
+    """The captions of figures that are there in every form, and no empty image."""
+    for name in names:
+        for form in FORMS:
+            assert (folder / f"{name}.{form}").stat().st_size > 0, (name, form)
+        with Image.open(folder / f"{name}.png") as image:
+            assert np.asarray(image.convert("L")).std() > 1
+    return {name: (folder / f"{name}.txt").read_text(encoding="utf8") for name in names}
+
+
 @pytest.mark.figures
 def test_every_figure_is_there_in_every_form(drawn: Path) -> None:
-    for name in FIGURES:
-        for form in FORMS:
-            assert (drawn / "paper" / f"{name}.{form}").stat().st_size > 0, (name, form)
-        with Image.open(drawn / "paper" / f"{name}.png") as image:
-            assert np.asarray(image.convert("L")).std() > 1
-        text = (drawn / "paper" / f"{name}.txt").read_text(encoding="utf8")
-        for fact in ("digits: 1,437", "300 targets", "k = 512", "5 checkpoints", "50 subsets", "2 retrains", "seed 0"):
+    for name, text in texts_of(drawn / "paper", FIGURES).items():
+        for fact in ("1,437 training examples", "6,570 trained parameters", "300 targets", "5 checkpoints", "seed 0"):
             assert fact in text, (name, fact)
         assert "cores" in text
+        assert ("50 subsets with 2 retrains" in text) == (name not in ("removal", "gallery"))
+
+
+@pytest.mark.figures
+def test_predictions_flip_without_what_trak_ranks_highest_and_not_without_random_examples(drawn: Path) -> None:
+    table = pd.read_csv(drawn / "paper" / "removal.csv").set_index(["method", "removed"])
+    config = compose_config("digits", ["paper=quick"])
+    assert set(table.index.get_level_values("method")) == set(config.methods)
+    assert table.loc[("trak", 50), "flipped"] > table.loc[("random", 50), "flipped"] + 0.2
+
+
+@pytest.mark.figures
+def test_wrong_labels_are_found_and_their_figure_is_drawn(tmp_path: Path) -> None:
+    snakemake(tmp_path, overrides({"checkpoints.count": 3}), PAPER, "digits_mislabelled")
+    folder = tmp_path / "results" / "digits_mislabelled" / "paper"
+    texts_of(folder, OF_WRONG_LABELS)
+    found = pd.read_csv(folder / "mislabel.csv").groupby("method")[["average_precision", "ci_low", "ci_high"]].first()
+    assert found.loc["trak", "ci_low"] > found.loc["random", "ci_high"]
 
 
 @pytest.mark.figures
@@ -110,5 +145,5 @@ def test_the_method_itself_is_the_same_in_every_table(drawn: Path) -> None:
 def test_an_experiment_with_wrong_labels_has_their_figure_and_no_lds(tmp_path: Path) -> None:
     plan = planned(tmp_path, [], PAPER, "digits_mislabelled")
     assert plan["evaluate_mislabel"] == plan["forward_backward"] == 1
-    assert plan["draw_paper"] == 2
+    assert plan["draw_paper"] == len(OF_WRONG_LABELS)
     assert not {"variant", "compute", "evaluate", "retrain"} & set(plan)
