@@ -62,3 +62,23 @@ def test_of_exchanged_labels_the_part_and_the_seed_are_said():
     data = "mislabelled.mislabelled(examples=fashion_mnist.train(size=2000), num_classes=10, fraction=0.1, seed=0)"
     assert data in text
     assert "Intervals: 95% bootstrap (1,000 resamples) over training examples." in text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ((), "the ridge that the self-LDS chose"),
+        (("solver.ridge=0.25",), "a ridge of 0.25 (relative)"),
+        (("checkpoints.trained_on=everything",), "a relative ridge of 1"),
+    ],
+)
+def test_the_ridge_is_said_as_it_was_found(overrides, said):
+    for name in ("sketches", "ablation"):
+        assert said in lines_of(name, "digits", "paper=digits", *overrides)[0]
+
+
+def test_of_checkpoints_that_were_brought_no_part_is_invented():
+    brought = ("checkpoints.count=null", "checkpoints.files=[a.pt,b.pt]", "checkpoints.masks=m.npy")
+    text = "\n".join(lines_of("mislabel", "digits_mislabelled", *brought))
+    assert "2 checkpoints, brought, and each trained on a part of the data" in text
+    assert "0.5" not in text

@@ -13,11 +13,11 @@ SHOWS = {
     "retrained models, which are many. Upper axes: the same in forward and backward passes of the model over the "
     "training set, {seconds:.3g} s each (median of {passes}).",
     "lds_vs_checkpoints": "LDS against the number of checkpoints that each method averages over.",
-    "sketches": "LDS of TRAK against the number of features k of each sketch (left), at the ridge that the self-LDS "
-    "chose, and against the ridge at the k named in the legend (right).",
-    "ablation": "LDS of TRAK and without each of its parts. The first rows share a ridge, which the self-LDS chose for "
-    "the method; rows with other features have their own, and those that say so a relative ridge of 1, as checkpoints "
-    "on everything must. Dashed: the method itself.",
+    "sketches": "LDS of TRAK against the number of features k of each sketch (left), at {ridge}, "
+    "and against the ridge at the k named in the legend (right).",
+    "ablation": "LDS of TRAK and without each of its parts. The first rows share the method's ridge, {ridge}; rows "
+    "with other features have their own, and those that say so a relative ridge of 1, as checkpoints on everything "
+    "must. Dashed: the method itself.",
     "cheap_checkpoints": "LDS of TRAK against what training the checkpoints takes, for checkpoints from whole runs, "
     "from shorter ones, and from several epochs of each; the relative ridge is 1 everywhere.",
     "removal": "How often a target's prediction flips (left), and how far its output moves (right), when models are "
@@ -41,16 +41,14 @@ def caption(name: str, config: Config, facts: Mapping[str, Any]) -> str:
         facts: `experiment`; of the unit of compute `machine`, `threads`, `seconds`, `passes` and `parameters` (of the
             model that are trained); and for `lds_vs_compute` the fewest `repeats` of a job that reads checkpoints.
     """
-    checkpoints = config.checkpoints
-    trained = f"{checkpoints.fraction:g} of the data" if checkpoints.on_subsets else "all of the data"
     return "\n".join(
         [
-            SHOWS[name].format(**facts),
+            SHOWS[name].format(ridge=_ridge(config), **facts),
             "",
             f"Experiment {facts['experiment']}: {config.data.train_size:,} training examples by "
             f"{described(config.data.train)}, {config.data.target_count:,} targets; model {described(config.model)}, "
-            f"{facts['parameters']:,} trained parameters; {checkpoints.total} checkpoints, each trained on {trained}; "
-            f"seed {config.seed}.",
+            f"{facts['parameters']:,} trained parameters; {config.checkpoints.total} checkpoints, "
+            f"{_trained_on(config)}; seed {config.seed}.",
             *_methods(name, config),
             *_evaluated(name, config),
             f"Machine: {facts['machine']}, {facts['threads']} thread(s) a job.",
@@ -76,6 +74,24 @@ def _written(value: Any) -> str | None:
     if isinstance(value, Mapping):
         return described(value) if "_target_" in value else None
     return str(value)
+
+
+def _trained_on(config: Config) -> str:
+    checkpoints = config.checkpoints
+    if checkpoints.files is not None:
+        return "brought, and " + (
+            "each trained on a part of the data" if checkpoints.on_subsets else "no masks of them"
+        )
+    return f"each trained on {f'{checkpoints.fraction:g}' if checkpoints.on_subsets else 'all'} of the data"
+
+
+def _ridge(config: Config) -> str:
+    solver = config.solver
+    if solver.ridge != "auto":
+        return f"a ridge of {solver.ridge:g} ({solver.ridge_unit})"
+    if config.checkpoints.on_subsets and config.checkpoints.total > 1:
+        return "the ridge that the self-LDS chose"
+    return "a relative ridge of 1"
 
 
 def _methods(name: str, config: Config) -> Iterator[str]:

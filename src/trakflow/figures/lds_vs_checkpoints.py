@@ -7,6 +7,9 @@ from matplotlib.figure import Figure
 from trakflow.figures.style import GREY, lds_limits, legend_of, method_name, method_styles
 from trakflow.layout import TRAK
 
+# Of the numbers of checkpoints: over this factor methods are spread, whose intervals would lie upon each other.
+SPREAD = 1.2
+
 
 def lds_vs_checkpoints(table: pd.DataFrame, confidence: float) -> Figure:
     """Draw LDS with its interval against the number of checkpoints, and the noise ceiling as a line.
@@ -19,11 +22,12 @@ def lds_vs_checkpoints(table: pd.DataFrame, confidence: float) -> Figure:
     table = table[table["checkpoints"] > 0]
     methods = table["method"].unique()
     figure, axes = plt.subplots(figsize=(4.6 if len(methods) == 1 else 6.8, 3.2))
-    for method in methods:
+    for place, method in enumerate(methods):
         rows = table[table["method"] == method]
         errors = [rows["lds"] - rows["ci_low"], rows["ci_high"] - rows["lds"]]
         label = _label(rows, confidence)
-        axes.errorbar(rows["checkpoints"], rows["lds"], yerr=errors, capsize=3, label=label, **styles[method])
+        beside = SPREAD ** ((place + 0.5) / len(methods) - 0.5)
+        axes.errorbar(beside * rows["checkpoints"], rows["lds"], yerr=errors, capsize=3, label=label, **styles[method])
     ceiling = table["ceiling"].iloc[0]
     if pd.notna(ceiling):
         retrains = table["retrains"].iloc[0]

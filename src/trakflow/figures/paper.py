@@ -34,7 +34,7 @@ def sketches_and_ridges(by_k: pd.DataFrame, by_ridge: pd.DataFrame, confidence: 
     left.set_ylabel(f"LDS (mean Spearman correlation\nover {by_k['subsets'].iloc[0]} subsets)")
     right.set_xscale("log")
     right.set_xlabel("ridge / mean diagonal of the Gram matrix")
-    _legend(figure, right, confidence)
+    _legend(figure, right, f"bars: {confidence:.0%} interval;\nk is that of the right panel")
     return figure
 
 
@@ -66,22 +66,23 @@ def cheap_checkpoints(table: pd.DataFrame, confidence: float) -> Figure:
     """
     figure, axes = plt.subplots(figsize=(6.8, 3.4))
     kinds = list(table["checkpoints_of"].unique())
-    for kind, style in zip(kinds, line_styles(len(kinds)), strict=True):
-        _errorbars(axes, table[table["checkpoints_of"] == kind], "training_passes", kind, style)
+    for place, (kind, style) in enumerate(zip(kinds, line_styles(len(kinds)), strict=True)):
+        # Epochs of one run are also the first of those of all runs, and would lie under them.
+        on_top = {**style, "zorder": 3 - place / len(kinds)}
+        _errorbars(axes, table[table["checkpoints_of"] == kind], "training_passes", kind, on_top)
     axes.set_xscale("log")
     # Not at every point, whose numbers would overlap.
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.minorticks_off()
     axes.set_xlabel("passes over the training set that training takes")
     axes.set_ylabel(f"LDS (mean Spearman correlation\nover {table['subsets'].iloc[0]} subsets)")
-    _legend(figure, axes, confidence)
+    _legend(figure, axes, f"bars: {confidence:.0%} interval")
     return figure
 
 
-def _legend(figure: Figure, axes: Axes, confidence: float) -> None:
+def _legend(figure: Figure, axes: Axes, title: str) -> None:
     handles, labels = axes.get_legend_handles_labels()
-    title = f"bars: {confidence:.0%} interval"
     figure.legend(handles, labels, loc="outside right upper", fontsize="small", title=title, title_fontsize="small")
 
 
