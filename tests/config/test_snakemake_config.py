@@ -14,7 +14,8 @@ def test_nothing_given_is_the_digits_experiment():
 
 
 def test_the_keys_are_taken():
-    given = {"experiment": "my-exp_1.2", "overrides": ["sketch.k=64"], "config_dirs": ["conf"], "container": "a.sif"}
+    overrides = ["sketch.k=64", "+data.train.experiment=3", "+model.job=x"]
+    given = {"experiment": "my-exp_1.2", "overrides": overrides, "config_dirs": ["conf"], "container": "a.sif"}
     assert check_snakemake_config(given).model_dump() == given
 
 
@@ -29,6 +30,16 @@ def test_the_keys_are_taken():
         ({"experiment": 3}, "experiment: "),
         ({"overrides": 3}, r"overrides: .*\(given: 3\)"),
         ({"overrides": [3]}, r"overrides\.0: .*\(given: 3\)"),
+        ({"overrides": ["experiment=diabetes"]}, r"overrides: `experiment=diabetes`.* --config experiment=diabetes"),
+        ({"overrides": ["seed=1", "+experiment=diabetes"]}, r"--config experiment=diabetes"),
+        ({"overrides": ["~experiment"]}, r"--config experiment=<name>"),
+        (
+            {"overrides": ["job.results=elsewhere"]},
+            r"overrides: `job\.results=elsewhere`: the rules set `job` and `hydra`",
+        ),
+        ({"overrides": ["++job.count=3"]}, r"`\+\+job\.count=3`: the rules set `job` and `hydra`"),
+        ({"overrides": ["hydra.run.dir=elsewhere"]}, r"`hydra\.run\.dir=elsewhere`: the rules set `job` and `hydra`"),
+        ({"overrides": ["hydra/job_logging=default"]}, r"`hydra/job_logging=default`: the rules set `job` and `hydra`"),
         ({"config_dirs": {"a": 1}}, "config_dirs: "),
         ({"container": 1}, "container: "),
     ],

@@ -1,6 +1,7 @@
 """The four keys that the workflow itself is configured by."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +27,25 @@ class Choice(Section):
         if experiment.endswith((".yaml", ".yml")):
             raise ValueError(f"give the name alone: {experiment.rpartition('.')[0]}")
         return experiment
+
+    @field_validator("overrides")
+    @classmethod
+    def _leave_the_rules_what_is_theirs(cls, overrides: list[str]) -> list[str]:
+        for override in overrides:
+            setting, _, value = override.lstrip("+~").partition("=")
+            group = re.split("[./@]", setting)[0]
+            if setting.partition("@")[0] == "experiment":
+                # Its results would be written to the folder of the experiment that `experiment` names.
+                raise ValueError(
+                    f"`{override}` chooses another experiment, whose results would lie in this one's folder; give it "
+                    f"as a key of its own: --config experiment={value or '<name>'}"
+                )
+            if group in ("job", "hydra"):
+                raise ValueError(
+                    f"`{override}`: the rules set `job` and `hydra` for each job; leave it out (config/README.md lists "
+                    "what an experiment can set; folders of your own go to config_dirs)"
+                )
+        return overrides
 
 
 def check_snakemake_config(config: Mapping[str, Any]) -> Choice:
