@@ -207,6 +207,12 @@ REFUSED = {
         "they count as trained on everything",
     ),
     "another name of a device": (["runtime.device=gpu"], r"runtime\.device: torch has no device gpu; give cpu, cuda"),
+    **{
+        f"device {name}": ([f"runtime.device='{name}'"], rf"runtime\.device: torch has no device {name}; give")
+        for name in ("foo", "cudaa", "cud", "CUDA", "cuda:", "cuda:one")
+    },
+    "a colour by its name": (["figures.palette=[red]"], r"figures\.palette\.0: 'red' is no colour; .* #rrggbb"),
+    "a colour of five digits": (["figures.palette=['#2166ac','#12345']"], r"palette\.1: '#12345' is no colour"),
     "two subsets": (["evaluation.subsets=2"], "at least 3 subsets"),
     "unknown method": (["methods=[trak,tracing]"], r"method/tracing.*tracin"),
     "method twice": (["methods=[trak,gas,gas]"], "names one of them twice"),
@@ -243,6 +249,11 @@ REFUSED = {
     ),
     "more fitted subsets than exist": ([*TINY, "methods=[trak,datamodel]", "fitting.subsets=9"], r"subsets=9 is more"),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "mps"])
+def test_devices_of_torch_are_allowed(device):
+    assert compose_config("digits", [f"runtime.device='{device}'"]).runtime.device == device
 
 
 @pytest.mark.parametrize("case", REFUSED)

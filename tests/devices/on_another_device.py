@@ -108,7 +108,10 @@ def scores(kind: str, sketch: str, device: str, given: str = "cpu") -> np.ndarra
 def workflow(folder: Path, device: str) -> Iterator[tuple[str, np.ndarray]]:
     """Stages that run a model: training, featurizing, retraining, and three other methods."""
     methods = f"methods=[trak,{','.join(METHODS)}]"
-    run = Experiment(folder, f"runtime.device={device}", methods, "targets.output=predicted")
+    run = Experiment(folder, methods, "targets.output=predicted")
+    # Not by the configuration, which refuses the made-up device.
+    runtime = run.config.runtime.model_copy(update={"device": device})
+    run.config = run.config.model_copy(update={"runtime": runtime})
     run.run(prepare_train)
     run.train()
     run.run(prepare_targets)

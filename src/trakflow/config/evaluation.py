@@ -1,8 +1,9 @@
 """Settings of the evaluation and of figures."""
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
+from pydantic import AfterValidator, Field, NonNegativeInt, PositiveFloat, model_validator
 
 from trakflow.config.attribution import Projection, RidgeGrid
 from trakflow.config.section import PositiveInt, Section
@@ -47,12 +48,21 @@ class Published(Section):
     lds: float
 
 
+def _check_colour(value: str) -> str:
+    if not re.fullmatch("#[0-9a-fA-F]{6}", value):
+        raise ValueError(f"{value!r} is no colour; write it as #rrggbb, for example '#2166ac'")
+    return value
+
+
+Colour = Annotated[str, AfterValidator(_check_colour)]
+
+
 class Figures(Section):
     """Style and choice of what is drawn; a change redraws and computes nothing else."""
 
     font_size: PositiveFloat = 9.0
     dpi: PositiveInt = 160
-    palette: Annotated[list[str], Field(min_length=1)]
+    palette: Annotated[list[Colour], Field(min_length=1)]
     gallery_targets: PositiveInt = 6
     gallery_examples: PositiveInt = 5
     shown_target: NonNegativeInt = 0

@@ -1,10 +1,14 @@
 """Settings of where and how a job runs, and of the one job that it is."""
 
+import re
 from typing import Literal
 
 from pydantic import NonNegativeInt, field_validator
 
 from trakflow.config.section import PositiveInt, Section
+
+# Those that have been run on, and others of torch's, which jobs try.
+DEVICES = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
 
 
 class Runtime(Section):
@@ -20,7 +24,7 @@ class Runtime(Section):
     @field_validator("device")
     @classmethod
     def _is_named_as_by_torch(cls, device: str) -> str:
-        if device.partition(":")[0] in ("gpu", "GPU", "CUDA", "CPU", "auto"):
+        if not DEVICES.fullmatch(device):
             raise ValueError(f"torch has no device {device}; give cpu, cuda or cuda:<number>")
         return device
 
