@@ -27,6 +27,16 @@ NEEDED = {
         "data.train_size=100",
         "data.target_count=10",
     ],
+    "sketch=fast_jl": ["runtime.device=cuda"],
+}
+# What goes with an option where the experiment has something else.
+BESIDE = {
+    "data=own": ["data.num_classes=10"],
+    "data=diabetes": ["task=regression"],
+    "data=fashion_captions": ["task=clip"],
+    "data=sotu": ["task=log_probability"],
+    "task=language_modeling": ["data.num_classes=null"],
+    "task=log_probability": ["data.num_classes=null"],
 }
 
 
@@ -38,7 +48,7 @@ def test_every_experiment_composes(experiment):
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_of_every_group_composes(option):
-    compose_config("digits", [option, *NEEDED.get(option, [])])
+    compose_config("digits", [option, *NEEDED.get(option, []), *BESIDE.get(option, [])])
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -188,7 +198,24 @@ REFUSED = {
     "no files": (["checkpoints.count=null", "checkpoints.files=[]"], "files is empty"),
     "masks without files": (["checkpoints.masks=a.npy"], "masks .* needs files"),
     "paths without source": (["evaluation.masks=a.npy"], "source=files .* belong together"),
-    "label out of range": (["targets.output=10"], r"targets\.output=10 is no label: data\.num_classes is 10"),
+    "label out of range": (["targets.output=10"], r"targets\.output=10 is no label: .*num_classes is 10.* at most 9"),
+    "label without classes": (["data.num_classes=null", "targets.output=0"], r"there are none; set targets\.output="),
+    "predictions without classes": (
+        ["data=diabetes", "task=regression", "targets.output=predicted"],
+        r"targets\.output=predicted chooses a label.*set targets\.output=true_label, or data\.num_classes",
+    ),
+    **{
+        f"{task} without classes": (["data.num_classes=null", f"task={task}"], r"num_classes is null.*task=regression")
+        for task in ("image_classification", "iterative_image_classification", "text_classification")
+    },
+    "one class": (["data.num_classes=1"], "data.num_classes is 1, but task Classification tells classes apart"),
+    "a language model with classes": (["task=language_modeling"], r"no classes; set data\.num_classes=null"),
+    "more references than examples": (
+        ["data.num_classes=null", "task=clip", "data.train_size=299"],
+        r"task\.simulated_batch_size=300 is more than data\.train_size=299.*set it lower",
+    ),
+    "a CUDA kernel on the CPU": (["sketch=fast_jl"], r"device is cpu; set runtime\.device=cuda, or .*sjlt"),
+    "a CUDA kernel in a figure": (["paper=digits", "+paper.sketches.fast_jl=[512]"], r"fast_jl is a CUDA .*leave it out"),
     "label unknown": (["targets.output=mine"], r"targets\.output"),
     "no dense scores to evaluate": (["scores.dense=false"], "evaluation=none"),
     "groups by classes of which there are none": (

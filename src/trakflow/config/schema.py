@@ -14,6 +14,7 @@ from trakflow.config.evaluation import Evaluation, Figures, Paper, Removal
 from trakflow.config.gram_matrices import check_inverse
 from trakflow.config.running import Job, Runtime
 from trakflow.config.section import Component, PositiveInt, Section
+from trakflow.config.task_needs import check_output, check_task
 from trakflow.config.training import Checkpoints, Data, Targets, Training
 from trakflow.layout import RANDOM, TRAK
 
@@ -65,8 +66,7 @@ class Config(Section):
                 "scores.groups=labels sums over classes, and data.num_classes says that there are none; set "
                 "data.num_classes, or scores.groups to own or null"
             )
-        if isinstance(self.targets.output, int) and (classes is None or self.targets.output >= classes):
-            raise ValueError(f"targets.output={self.targets.output} is no label: data.num_classes is {classes}")
+        check_output(self.targets, self.data)
         if self.figures.shown_target >= self.data.target_count:
             raise ValueError(
                 f"figures.shown_target={self.figures.shown_target} but data.target_count={self.data.target_count}"
@@ -76,6 +76,8 @@ class Config(Section):
         self._subsets_exist()
         self._examples_can_be_removed()
         self._targets_are_the_training_examples()
+        self._sketches_have_their_device()
+        check_task(self.task, self.data)
         return self
 
     def _epochs_are_there(self) -> None:
@@ -150,6 +152,17 @@ class Config(Section):
             )
         if not self.scores.dense:
             raise ValueError("removal ranks examples by dense scores; set scores.dense=true, or removal.counts=[]")
+
+    def _sketches_have_their_device(self) -> None:
+        if self.runtime.device.startswith("cuda"):
+            return
+        found = f"is a CUDA kernel, but runtime.device is {self.runtime.device}; set runtime.device=cuda"
+        if self.sketch.name == "fast_jl":
+            raise ValueError(
+                f"sketch=fast_jl {found}, or use sketch=rademacher (a dense matrix on any device) or sketch=sjlt"
+            )
+        if self.paper is not None and "fast_jl" in self.paper.sketches:
+            raise ValueError(f"paper.sketches.fast_jl {found}, or leave it out")
 
     def _targets_are_the_training_examples(self) -> None:
         if not self.mislabel:
