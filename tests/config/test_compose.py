@@ -85,9 +85,9 @@ def test_a_method_may_have_counts_of_its_own():
 def test_every_method_that_reads_anything_says_that_it_may_have_counts_of_its_own():
     config = compose_config("digits", [f"methods=[trak,{','.join(METHODS)}]", "method.external.make.path=scores.npy"])
     reading = [name for name, method in config.method.items() if method.reads != "neither"]
-    own = [f"method.{name}.counts=[1]" for name in reading]
+    own = [f"method.{name}.counts=[10]" for name in reading]
     chosen = ["methods=[trak," + ",".join(reading) + "]", *own]
-    assert {tuple(compose_config("digits", chosen).counts_of(name)) for name in reading} == {(1,)}
+    assert {tuple(compose_config("digits", chosen).counts_of(name)) for name in reading} == {(10,)}
 
 
 def test_with_a_ridge_of_its_own_a_library_may_have_as_many_features_as_it_likes():
@@ -215,7 +215,7 @@ REFUSED = {
         r"task\.simulated_batch_size=300 is more than data\.train_size=299.*set it lower",
     ),
     "a CUDA kernel on the CPU": (["sketch=fast_jl"], r"device is cpu; set runtime\.device=cuda, or .*sjlt"),
-    "a CUDA kernel in a figure": (["paper=digits", "+paper.sketches.fast_jl=[512]"], r"fast_jl is a CUDA .*leave it out"),
+    "a CUDA kernel in a figure": (["paper=digits", "+paper.sketches.fast_jl=[512]"], r"fast_jl is a CUDA .*leave it"),
     "label unknown": (["targets.output=mine"], r"targets\.output"),
     "no dense scores to evaluate": (["scores.dense=false"], "evaluation=none"),
     "groups by classes of which there are none": (
@@ -260,6 +260,22 @@ REFUSED = {
     "more counts than fitted subsets": (
         ["methods=[trak,datamodel]", "method.datamodel.counts=[501]"],
         r"method\.datamodel\.counts=\[501\], but fitting\.subsets is 500",
+    ),
+    "too few subsets to hold any out": (
+        ["methods=[trak,datamodel]", "fitting.counts=[7,50]"],
+        r"fitting\.counts and fitting\.subsets: datamodel .* 7 subsets do not give; set it to at least 8",
+    ),
+    "too few subsets altogether": (
+        ["methods=[trak,datamodel]", "fitting.subsets=7", "evaluation=none"],
+        r"fitting\.subsets: datamodel .* which 7 subsets do not give",
+    ),
+    "too few subsets of a method's own": (
+        ["methods=[trak,datamodel]", "method.datamodel.counts=[30]", "method.datamodel.make.held_out=0.01"],
+        r"method\.datamodel\.counts: datamodel .* which 30 subsets do not give; set it to at least 150",
+    ),
+    "subsets of which hardly any are held out": (
+        ["methods=[trak,datamodel]", "method.datamodel.make.held_out=1e-9"],
+        r"set method\.datamodel\.make\.held_out nearer to a half",
     ),
     "no inverse of traker's": (
         ["methods=[trak,traker]", "sketch.k=1437"],

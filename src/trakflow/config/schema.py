@@ -11,6 +11,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from trakflow.config.attribution import Fitting, Method, Scores, Sketch, Solver
 from trakflow.config.evaluation import Evaluation, Figures, Paper, Removal
+from trakflow.config.fitted_methods import check_fitted
 from trakflow.config.gram_matrices import check_inverse
 from trakflow.config.running import Job, Runtime
 from trakflow.config.section import Component, PositiveInt, Section
@@ -110,6 +111,9 @@ class Config(Section):
             if method.counts is not None and method.counts[-1] > total:
                 raise ValueError(f"method.{name}.counts={method.counts}, but {setting} is {total}")
             check_inverse(name, method.make, self.data.train_size)
+            if method.reads == "retrained":
+                given = f"method.{name}.counts" if method.counts is not None else "fitting.counts and fitting.subsets"
+                check_fitted(name, method.make, self.counts_of(name), given)
 
     def _subsets_exist(self) -> None:
         size = self.data.train_size
