@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from trakflow.config.compose import CONFIG_ROOT, compose_config
 from trakflow.config.schema import Config
+from trakflow.config.variants import variants
 from trakflow.errors import ConfigError
 
 EXPERIMENTS = sorted(path.stem for path in CONFIG_ROOT.glob("experiment/*.yaml"))
@@ -196,6 +197,19 @@ REFUSED = {
     "count and files": (["checkpoints.files=[a.pt]"], "give either count .* or files"),
     "neither count nor files": (["checkpoints.count=null"], "give count .* or files"),
     "no files": (["checkpoints.count=null", "checkpoints.files=[]"], "files is empty"),
+    "a file twice": (["checkpoints.count=null", "checkpoints.files=[a.pt,b.pt,./a.pt]"], r"files names a\.pt twice"),
+    "a part of files": (
+        ["checkpoints.count=null", "checkpoints.files=[a.pt]", "checkpoints.fraction=0.7"],
+        r"checkpoints: fraction=0\.7 says on which part runs here .* leave fraction at 0\.5",
+    ),
+    "part of a run": (
+        ["checkpoints.epochs=[10,20,30]", "solver.ridge=1"],
+        r"checkpoints: count=10 .* each run gives 3 checkpoints .*; set count to 9 or 12",
+    ),
+    "less than a run": (
+        ["checkpoints.epochs=[10,20,30]", "checkpoints.count=2", "solver.ridge=1"],
+        r"set count to 3",
+    ),
     "masks without files": (["checkpoints.masks=a.npy"], "masks .* needs files"),
     "paths without source": (["evaluation.masks=a.npy"], "source=files .* belong together"),
     "label out of range": (["targets.output=10"], r"targets\.output=10 is no label: .*num_classes is 10.* at most 9"),
@@ -292,6 +306,12 @@ REFUSED = {
     ),
     "more fitted subsets than exist": ([*TINY, "methods=[trak,datamodel]", "fitting.subsets=9"], r"subsets=9 is more"),
 }  # fmt: skip
+
+
+def test_the_ablation_trains_on_everything_where_an_experiment_has_a_fraction():
+    chosen = ["paper=digits", "checkpoints.fraction=0.7"]
+    found = {variant.name: variant for variant in variants(compose_config("digits", chosen))}
+    assert not compose_config("digits", [*chosen, *found["everything"].overrides]).checkpoints.on_subsets
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda", "cuda:1", "mps"])

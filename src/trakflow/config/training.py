@@ -1,5 +1,6 @@
 """Settings of what is attributed by and to: data, checkpoints, their training, targets."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, model_validator
@@ -55,8 +56,37 @@ class Checkpoints(Section):
                 "trained_on says what runs here are trained on; of your own files masks says it, and without masks "
                 "they count as trained on everything"
             )
-        if self.epochs is not None and self.epochs != sorted(set(self.epochs)):
+        return self
+
+    @model_validator(mode="after")
+    def _files_are_distinct(self) -> "Checkpoints":
+        files = [Path(file) for file in self.files or []]
+        twice = [str(file) for number, file in enumerate(files) if file in files[:number]]
+        if twice:
+            raise ValueError(f"files names {twice[0]} twice, so that it would count twice in every mean; name it once")
+        # With trained_on=everything it is ignored: a variant of the paper's figures sets that on any experiment.
+        usual = type(self).model_fields["fraction"].default
+        if self.files is not None and self.fraction != usual:
+            raise ValueError(
+                f"fraction={self.fraction:g} says on which part runs here are trained; of your own files masks says "
+                f"it: leave fraction at {usual:g}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _epochs_make_whole_runs(self) -> "Checkpoints":
+        if self.epochs is None:
+            return self
+        if self.epochs != sorted(set(self.epochs)):
             raise ValueError(f"epochs={self.epochs} must ascend, each once")
+        kept, total = len(self.epochs), self.total
+        if total % kept:
+            lower = total // kept * kept
+            nearest = f"{lower} or {lower + kept}" if lower else str(kept)
+            raise ValueError(
+                f"count={total} is runs x epochs, and each run gives {kept} checkpoints by epochs={self.epochs}; set "
+                f"count to {nearest}"
+            )
         return self
 
     @property
