@@ -170,7 +170,7 @@ REFUSED = {
     "negative k": (["sketch.k=-5"], r"sketch\.k: .*greater than 0 \(given: -5\)"),
     "fraction of one": (["evaluation.fraction=1"], r"evaluation\.fraction: .*less than 1"),
     "unknown schedule": (["training.schedule=cyclic"], r"training\.schedule: .*'constant', 'linear' or 'cosine'"),
-    "more shards than examples": (["shards=1438"], r"shards=1438 is more than data\.train_size=1437"),
+    "more shards than examples": (["shards=1438"], r"shards=1438 is more than data\.train_size=1437.*set shards lower"),
     "wrong labels of other targets": (["mislabel=true"], r"set data\.targets to \$\{data\.train\}"),
     "wrong labels of fewer targets": ([*MISLABELLED, "data.target_count=9"], r"data\.target_count to \$\{"),
     "wrong labels without classes": ([*MISLABELLED, "data.num_classes=null"], "mislabel=true looks for wrong labels"),
@@ -179,11 +179,20 @@ REFUSED = {
     "removal of everything": (["removal.counts=[10,1437]"], r"removal\.counts=\[10, 1437\] leaves nothing of"),
     "removal of a number twice": (["removal.counts=[5,5]"], r"removal\.counts=\[5, 5\] names one of them twice"),
     "removal without labels": (["data.num_classes=null", "removal.counts=[5]"], "removal asks how often a .*no labels"),
-    "removal for more targets": (["removal.counts=[5]", "removal.targets=301"], r"more than data\.target_count=300"),
+    "removal for more targets": (
+        ["removal.counts=[5]", "removal.targets=301"],
+        r"more than data\.target_count=300; set it to at most 300",
+    ),
     "removal without scores": (["removal.counts=[5]", "scores.dense=false", "evaluation=none"], "scores.dense=true"),
-    "more subsets than exist": ([*TINY, "evaluation.subsets=7"], "subsets=7 is more than the 6 subsets of 2"),
+    "more subsets than exist": (
+        [*TINY, "evaluation.subsets=7"],
+        r"subsets=7 is more than the 6 subsets of 2 .* set it lower, or evaluation\.fraction nearer to a half",
+    ),
     "more halves than exist": ([*TINY, "checkpoints.count=7"], r"checkpoints\.count=7 is more than the 6 subsets"),
-    "empty subsets": (["evaluation.fraction=0.0001"], "empty or everything"),
+    **{
+        f"empty {part}": ([f"{part}=0.0001"], rf"{part}=0\.0001 of .* is empty or everything; set it to a part")
+        for part in ("evaluation.fraction", "checkpoints.fraction")
+    },
     "no ridge for k of n": (["solver.ridge=0", "sketch.k=1437"], r"sketch\.k=1437 to be smaller.*ridge=auto"),
     "no ridge for k above n": (["solver=paper", "sketch.k=2000"], r"solver\.ridge=0 needs sketch\.k=2000"),
     "negative ridge": (["solver.ridge=-1"], r"solver\.ridge: .*greater than or equal to 0"),
@@ -211,7 +220,12 @@ REFUSED = {
         r"set count to 3",
     ),
     "masks without files": (["checkpoints.masks=a.npy"], "masks .* needs files"),
-    "paths without source": (["evaluation.masks=a.npy"], "source=files .* belong together"),
+    "paths without source": (
+        ["evaluation.masks=a.npy"],
+        r"evaluation\.masks would not be read by source=retrain; choose evaluation=files",
+    ),
+    "source without paths": (["evaluation=files"], r"set evaluation\.masks to .* and evaluation\.outputs to the"),
+    "source without outputs": (["evaluation=files", "evaluation.masks=a.npy"], r"your own; set evaluation\.outputs to"),
     "label out of range": (["targets.output=10"], r"targets\.output=10 is no label: .*num_classes is 10.* at most 9"),
     "label without classes": (["data.num_classes=null", "targets.output=0"], r"there are none; set targets\.output="),
     "predictions without classes": (
@@ -237,9 +251,9 @@ REFUSED = {
         r"scores\.groups=labels sums over classes.*data\.num_classes",
     ),
     "unknown groups": (["scores.groups=speeches"], r"scores\.groups: .*'own' or 'labels'"),
-    "topk above n": (["scores.topk=1438"], r"scores\.topk=1438 is more than data\.train_size"),
+    "topk above n": (["scores.topk=1438"], r"scores\.topk=1438 is more than data\.train_size.*to at most 1437"),
     "names of other classes": (["data.class_names=[a,b]"], "class_names has 2 names but num_classes is 10"),
-    "target not there": (["figures.shown_target=300"], r"figures\.shown_target=300 but data\.target_count=300"),
+    "target not there": (["figures.shown_target=300"], r"shown_target=300 but data\.target_count=300.* at most 299"),
     "module not importable": (["model._target_=no_such_package.Net"], "no_such_package.Net` names no importable"),
     "module missing in a package": (["task._target_=trakflow.nowhere.Task"], r"task: .*Task` names no importable"),
     "no module at all": (["model._target_=MLP"], "model: needs `_target_: package.module.name`"),
@@ -254,7 +268,7 @@ REFUSED = {
     },
     "a colour by its name": (["figures.palette=[red]"], r"figures\.palette\.0: 'red' is no colour; .* #rrggbb"),
     "a colour of five digits": (["figures.palette=['#2166ac','#12345']"], r"palette\.1: '#12345' is no colour"),
-    "two subsets": (["evaluation.subsets=2"], "at least 3 subsets"),
+    "two subsets": (["evaluation.subsets=2"], r"subsets=2: .*at least 3 subsets; set it higher .*or evaluation=none"),
     "unknown method": (["methods=[trak,tracing]"], r"method/tracing.*tracin"),
     "method twice": (["methods=[trak,gas,gas]"], "names one of them twice"),
     "no trak": (["methods=[gas]"], r"must begin with trak"),
@@ -269,7 +283,11 @@ REFUSED = {
     "no counts": (["methods=[trak,gas]", "method.gas.counts=[]"], r"counts.*at least 1 item"),
     "more counts than checkpoints": (
         ["methods=[trak,gas]", "method.gas.counts=[1,11]"],
-        r"method\.gas\.counts=\[1, 11\], but the number of checkpoints is 10",
+        r"method\.gas\.counts=\[1, 11\], but the number of checkpoints is 10; set method\.gas\.counts to",
+    ),
+    "more counts of the figures than checkpoints": (
+        ["paper=digits", "checkpoints.count=5"],
+        r"method\.traker\.counts=\[1, 10\], but the number of checkpoints is 5; set paper\.counts\.traker to",
     ),
     "more counts than fitted subsets": (
         ["methods=[trak,datamodel]", "method.datamodel.counts=[501]"],

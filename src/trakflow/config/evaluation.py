@@ -25,10 +25,23 @@ class Evaluation(Section):
 
     @model_validator(mode="after")
     def _files_given(self) -> "Evaluation":
-        if any((path is not None) != (self.source == "files") for path in (self.masks, self.outputs)):
-            raise ValueError("source=files and the two paths masks and outputs belong together: give all three or none")
+        given = {"evaluation.masks": self.masks, "evaluation.outputs": self.outputs}
+        missing = [name for name, path in given.items() if path is None]
+        if self.source == "files" and missing:
+            raise ValueError(
+                "source=files reads the LDS's subsets and outputs from files of your own; set "
+                + " and ".join(f"{name} to the path of a .npy" for name in missing)
+            )
+        if self.source != "files" and len(missing) < len(given):
+            raise ValueError(
+                f"{' and '.join(name for name in given if name not in missing)} would not be read by "
+                f"source={self.source}; choose evaluation=files, or set the path to null"
+            )
         if self.source == "retrain" and self.subsets < 3:
-            raise ValueError("a rank correlation needs at least 3 subsets")
+            raise ValueError(
+                f"subsets={self.subsets}: a rank correlation needs at least 3 subsets; set it higher (100 by default), "
+                "or evaluation=none"
+            )
         return self
 
 

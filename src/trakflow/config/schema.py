@@ -51,7 +51,8 @@ class Config(Section):
         size, classes = self.data.train_size, self.data.num_classes
         if self.shards > size:
             raise ValueError(
-                f"shards={self.shards} is more than data.train_size={size}; a shard holds at least one example"
+                f"shards={self.shards} is more than data.train_size={size}; a shard holds at least one example: set "
+                "shards lower (1 unless featurizing takes minutes)"
             )
         if self.solver.ridge == 0 and self.sketch.k is not None and self.sketch.k >= size:
             raise ValueError(
@@ -61,7 +62,9 @@ class Config(Section):
         if self.evaluation.source != "none" and not self.scores.dense:
             raise ValueError("the LDS sums dense scores; set scores.dense=true, or evaluation=none")
         if self.scores.topk > size:
-            raise ValueError(f"scores.topk={self.scores.topk} is more than data.train_size={size}")
+            raise ValueError(
+                f"scores.topk={self.scores.topk} is more than data.train_size={size}; set it to at most {size}"
+            )
         if self.scores.groups == "labels" and classes is None:
             raise ValueError(
                 "scores.groups=labels sums over classes, and data.num_classes says that there are none; set "
@@ -70,7 +73,8 @@ class Config(Section):
         check_output(self.targets, self.data)
         if self.figures.shown_target >= self.data.target_count:
             raise ValueError(
-                f"figures.shown_target={self.figures.shown_target} but data.target_count={self.data.target_count}"
+                f"figures.shown_target={self.figures.shown_target} but data.target_count={self.data.target_count}, and "
+                f"targets count from 0; set it to at most {self.data.target_count - 1}"
             )
         self._epochs_are_there()
         self._methods_are_there()
@@ -109,32 +113,45 @@ class Config(Section):
                 else ("the number of checkpoints", self.checkpoints.total)
             )
             if method.counts is not None and method.counts[-1] > total:
-                raise ValueError(f"method.{name}.counts={method.counts}, but {setting} is {total}")
+                raise ValueError(
+                    f"method.{name}.counts={method.counts}, but {setting} is {total}; set "
+                    f"{self._setting_of_counts(name)} to numbers of at most that"
+                )
             check_inverse(name, method.make, self.data.train_size)
             if method.reads == "retrained":
                 given = f"method.{name}.counts" if method.counts is not None else "fitting.counts and fitting.subsets"
                 check_fitted(name, method.make, self.counts_of(name), given)
 
+    def _setting_of_counts(self, name: str) -> str:
+        # The files of methods take their counts from those of the paper's figures, where these name them.
+        of_figures = [] if self.paper is None else list(self.paper.counts.items())
+        own = self.method[name].counts
+        return f"paper.counts.{name}" if (name, own) in of_figures else f"method.{name}.counts"
+
     def _subsets_exist(self) -> None:
         size = self.data.train_size
-        wanted = [("evaluation.subsets", self.evaluation.subsets, self.evaluation.fraction)] * (
-            self.evaluation.source == "retrain"
-        )
+        evaluated = ("evaluation.fraction", self.evaluation.fraction)
+        wanted = [("evaluation.subsets", self.evaluation.subsets, *evaluated)] * (self.evaluation.source == "retrain")
         if self.fitted_methods:
-            wanted.append(("fitting.subsets", self.fitting.subsets, self.evaluation.fraction))
+            wanted.append(("fitting.subsets", self.fitting.subsets, *evaluated))
         if self.checkpoints.files is None and self.checkpoints.trained_on == "halves":
-            wanted.append(("checkpoints.count", self.checkpoints.total, self.checkpoints.fraction))
-        for name, count, fraction in wanted:
+            wanted.append(
+                ("checkpoints.count", self.checkpoints.total, "checkpoints.fraction", self.checkpoints.fraction)
+            )
+        for name, count, part, fraction in wanted:
             chosen = math.floor(fraction * size)
             if not 0 < chosen < size:
-                raise ValueError(f"a part of {fraction:g} of data.train_size={size} examples is empty or everything")
+                raise ValueError(
+                    f"{part}={fraction:g} of data.train_size={size} examples is empty or everything; set it to a part "
+                    f"that holds at least one and leaves one out, for example 0.5"
+                )
             # Far more than anyone asks for, and slow to count.
             if min(chosen, size - chosen) > 64:
                 continue
             if count > math.comb(size, chosen):
                 raise ValueError(
                     f"{name}={count} is more than the {math.comb(size, chosen)} subsets of {chosen} out of {size} "
-                    "examples that exist"
+                    f"examples that exist; set it lower, or {part} nearer to a half"
                 )
 
     def _examples_can_be_removed(self) -> None:
@@ -152,7 +169,8 @@ class Config(Section):
             raise ValueError(f"removal.counts={counts} leaves nothing of data.train_size={self.data.train_size}")
         if self.removal.targets > self.data.target_count:
             raise ValueError(
-                f"removal.targets={self.removal.targets} is more than data.target_count={self.data.target_count}"
+                f"removal.targets={self.removal.targets} is more than data.target_count={self.data.target_count}; set "
+                f"it to at most {self.data.target_count}"
             )
         if not self.scores.dense:
             raise ValueError("removal ranks examples by dense scores; set scores.dense=true, or removal.counts=[]")
