@@ -159,7 +159,12 @@ def test_as_many_subsets_as_exist_are_allowed():
 MISLABELLED = ("data=digits_mislabelled", "evaluation=none", "mislabel=true")
 
 REFUSED = {
-    "unknown key": (["sketch.kk=3"], "kk"),
+    "unknown key": (["sketch.kk=3"], r"sketch\.kk: there is no such setting; sketch has name, k, side, .*dtype\.$"),
+    "unknown key of an inner section": (["solver.ridge_grid.x=3"], r"solver\.ridge_grid has low, high, points\.$"),
+    "unknown section": (["sketchh=sjlt"], r"sketchh: there is no such setting; a configuration has seed, .*runtime\.$"),
+    "unknown key of a method": (["methods=[trak,gas]", "method.gas.count=[1]"], r"method\.gas has reads, counts"),
+    "unknown argument of a component": (["model.depth=3"], r"To append to your config use \+model\.depth=3"),
+    "unknown entry of a mapping": (["paper=digits", "paper.counts.gas=[1]"], r"use \+paper\.counts\.gas="),
     "unknown key added": (["+sketch.kk=3"], r"sketch\.kk: there is no such setting \(given: 3\)"),
     "unknown section added": (["+sketches.k=3"], "sketches: there is no such setting"),
     "unknown option": (["sketch=sjtl"], r"sjtl.*Available options.*sjlt"),
@@ -272,8 +277,13 @@ REFUSED = {
     "unknown method": (["methods=[trak,tracing]"], r"method/tracing.*tracin"),
     "method twice": (["methods=[trak,gas,gas]"], "names one of them twice"),
     "no trak": (["methods=[gas]"], r"must begin with trak"),
-    "settings of a method that is not chosen": (["method.gas.make.sketch=null"], "gas"),
-    "no path": (["methods=[trak,external]"], "path"),
+    "settings of a method that is not chosen": (
+        ["methods=[trak,random]", "method.gas.make.sketch=null"],
+        r"`method\.gas\.make\.sketch=null` .*methods=\[trak,random\] leaves out; add it: methods=\[trak,random,gas\]",
+    ),
+    "a method chosen like an option": (["method=gas"], r"`method=gas`: .* a list: methods=\[trak,gas\]"),
+    "a method alone": (["methods=gas"], r"methods must be a list of names, for example \[trak,gas\], but is gas"),
+    "no path": (["methods=[trak,external]"], r"method\.external\.make\.path: is required and was not set$"),
     "counts that do not ascend": (
         ["methods=[trak,gas]", "method.gas.counts=[2,1]"],
         r"method\.gas: counts=\[2, 1\] must ascend",

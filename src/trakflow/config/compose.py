@@ -1,17 +1,19 @@
 """Composing and checking a configuration, for the Snakefile, the scripts and the tests alike."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import InterpolationToMissingValueError
 from pydantic import ValidationError
 
 from trakflow.config.method_settings import is_of_method, method_overrides
 from trakflow.config.schema import Config
+from trakflow.config.unknown_settings import refuse_choice_of_method, refuse_settings_of_others, unknown_setting
 from trakflow.errors import ConfigError
 
 CONFIG_ROOT = Path(__file__).resolve().parents[3] / "config"
@@ -72,7 +74,8 @@ def compose_with_arguments(
     except Exception as error:
         # Hydra and OmegaConf have errors of their own, and let others through from what is below them.
         raise ConfigError(
-            f"The configuration of experiment '{experiment}' cannot be composed: {_sentence(error)}"
+            f"The configuration of experiment '{experiment}' cannot be composed: "
+            f"{unknown_setting(str(error)) or _sentence(error)}"
         ) from error
 
 
@@ -80,11 +83,16 @@ def _composed(experiment: str, overrides: Sequence[str], search_path: Sequence[s
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(CONFIG_ROOT), version_base="1.3"):
         # Which files of methods there are to compose is itself a setting.
+        refuse_choice_of_method(overrides)
         first = [*search_path, f"experiment={experiment}"]
         general = [*first, *(item for item in overrides if not is_of_method(item))]
         raw = compose("config", overrides=general)
         if not isinstance(raw.methods, ListConfig) or not all(isinstance(name, str) for name in raw.methods):
-            raise ConfigError(f"methods must be a list of names, for example [trak], but is {raw.methods}.")
+            names = dict.fromkeys(["trak", raw.methods] if isinstance(raw.methods, str) else ["trak"])
+            raise ConfigError(
+                f"methods must be a list of names, for example [{','.join(names)}], but is {raw.methods}."
+            )
+        refuse_settings_of_others(overrides, list(raw.methods))
         arguments = [*first, *method_overrides(raw, search_path), *overrides]
         return (raw if arguments == general else compose("config", arguments)), arguments
 
@@ -112,7 +120,12 @@ def checked(raw: DictConfig) -> Config:
     Raises:
         ConfigError: Names every offending key with what was given and what is possible.
     """
-    container = OmegaConf.to_container(raw, resolve=True)
+    try:
+        container = OmegaConf.to_container(raw, resolve=True)
+    except InterpolationToMissingValueError as error:
+        # It names the setting that refers to one which was not set, not that one.
+        lines = [f"  {key}: is required and was not set" for key in _unset(OmegaConf.to_container(raw), "")]
+        raise ConfigError("The configuration is not valid:\n" + "\n".join(lines)) from error
     if not isinstance(container, dict):
         raise ConfigError("The configuration is not a mapping.")
     # `experiment` is Hydra's choice of a file, not a setting; what it chose is merged already.
@@ -121,6 +134,14 @@ def checked(raw: DictConfig) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise ConfigError("The configuration is not valid:\n" + "\n".join(sentences(error))) from None
+
+
+def _unset(value: Any, key: str) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, below in value.items():
+            yield from _unset(below, f"{key}.{name}" if key else str(name))
+    elif value == "???":
+        yield key
 
 
 def sentences(error: ValidationError) -> list[str]:
