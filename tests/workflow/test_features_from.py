@@ -1,4 +1,4 @@
-"""Features that the class made, in a run of the real Snakemake; and a folder that holds none."""
+"""Features that the class made, in a run of the real Snakemake; and folders that hold none or are the own one."""
 
 import shutil
 
@@ -43,3 +43,10 @@ def test_a_folder_without_features_is_refused_before_any_job(copy):
     assert done.returncode
     assert "features_from: nowhere/features/0" in done.stdout + done.stderr
     assert "rule " not in done.stdout + done.stderr
+
+
+def test_the_experiments_own_folder_is_refused_before_any_job(tmp_path):
+    done = snakemake(tmp_path, overrides(TINY, {"features_from": "results/digits"}), check=False)
+    assert done.returncode
+    assert "features_from=results/digits is this experiment's own folder" in done.stdout + done.stderr
+    assert "Cyclic" not in done.stdout + done.stderr

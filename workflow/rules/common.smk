@@ -19,7 +19,7 @@ from trakflow.config.snakemake_config import (
     with_paper_figures,
 )
 from trakflow.config.stages import method_settings, stage_settings
-from trakflow.config.user_files import check_user_files
+from trakflow.config.user_files import check_features_from, check_user_files
 from trakflow.config.variants import (
     ablated_variants,
     cheap_variants,
@@ -45,6 +45,7 @@ try:
         choice.experiment, choice.overrides, choice.config_dirs
     )
     layout = Layout(f"results/{choice.experiment}")
+    check_features_from(settings, layout.root)
     # Where this is a module of another Snakefile, rules of that one may make the files.
     if workflow.modifier.is_main_snakefile():
         check_user_files(settings)
