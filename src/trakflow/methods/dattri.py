@@ -12,7 +12,7 @@ from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, Tensor
 from trakflow.errors import ConfigError
 from trakflow.extras import import_extra
 from trakflow.methods.base import CheckpointsMethod, Trained
-from trakflow.methods.functional import Functional, library, library_seed, shared_fields, sizes
+from trakflow.methods.functional import Functional, library, library_seed, sizes
 
 
 class Dattri(CheckpointsMethod):
@@ -61,17 +61,15 @@ class Dattri(CheckpointsMethod):
         for name, value in model.named_parameters():
             # It takes gradients by what requires one.
             value.requires_grad_(name in found.parameters)
-        functional = Functional(first.task, shared_fields(first))
-        train, targets = (
-            _loader([arrays[name] for name in functional.fields], found.batch)
-            for arrays in (first.train, first.targets)
-        )
+        functional = Functional(first.task, tuple(first.train))
+        train, targets = (_loader(list(arrays.values()), found.batch) for arrays in (first.train, first.targets))
         kind = {"proj_type": "normal", "proj_seed": library_seed(first, "dattri")}
         with library("dattri"):
             attributor = make_attributor(
                 model, functional, trained, self._k, first.device, self._regularization, **kind
             )
             attributor.cache(train)
+            functional.fields = tuple(first.targets)
             return attributor.attribute(targets).detach()
 
 

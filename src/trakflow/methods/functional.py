@@ -34,7 +34,8 @@ class Functional:
 
     Attributes:
         task: Of the checkpoint at work. A library holds one object for all checkpoints, so this is set for each.
-        fields: Names of an example's tensors, in the order in which the caller has them.
+        fields: Names of an example's tensors, in the order in which the caller has them. Targets may have others than
+            training examples (labels of the one word that is asked about), so this is set for each of the two sets.
     """
 
     task: Task
@@ -118,15 +119,10 @@ def sizes(trained: Trained, k: int, ridge: float, patterns: list[str] | None, ba
     return Sizes(tuple(found), entries, batch or max(1, min(n, trained.memory_bytes // bytes_each)))
 
 
-def shared_fields(trained: Trained) -> tuple[str, ...]:
-    """Return the names of the tensors that training examples and targets both have."""
-    return tuple(name for name in trained.train if name in trained.targets)
-
-
-def batches(arrays: Mapping[str, Tensor], fields: tuple[str, ...], size: int) -> Iterator[list[Tensor]]:
-    """Yield the examples in order, as lists of tensors with at most `size` rows."""
-    for start in range(0, len(arrays[fields[0]]), size):
-        yield [arrays[name][start : start + size] for name in fields]
+def batches(arrays: Mapping[str, Tensor], size: int) -> Iterator[list[Tensor]]:
+    """Yield the examples in order, as lists of tensors with at most `size` rows, in the order of the arrays."""
+    for start in range(0, len(next(iter(arrays.values()))), size):
+        yield [array[start : start + size] for array in arrays.values()]
 
 
 def library_seed(trained: Trained, name: str) -> int:

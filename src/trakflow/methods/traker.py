@@ -13,15 +13,7 @@ from torch import Tensor, nn
 from trakflow.errors import ConfigError
 from trakflow.extras import import_extra
 from trakflow.methods.base import CheckpointsMethod, Trained
-from trakflow.methods.functional import (
-    Functional,
-    Sizes,
-    batches,
-    library,
-    library_seed,
-    shared_fields,
-    sizes,
-)
+from trakflow.methods.functional import Functional, Sizes, batches, library, library_seed, sizes
 
 EXPERIMENT = "targets"
 
@@ -76,7 +68,7 @@ class Traker(CheckpointsMethod):
         trak = import_extra("trak", "peers")
         first = trained[0]
         found = sizes(first, self._k, self._lambda_reg, self._parameters, self._batch_size, "traker")
-        output = ModelOutput(Functional(first.task, shared_fields(first)))
+        output = ModelOutput(Functional(first.task, tuple(first.train)))
         with TemporaryDirectory(prefix="traker-") as folder, library("traker"):
             traker = trak.TRAKer(
                 # A copy, since it loads every checkpoint into it.
@@ -136,15 +128,16 @@ def _run(traker: Any, trained: Sequence[Trained], functional: Functional, size: 
     for one in trained:
         functional.task = one.task
         traker.load_checkpoint(one.model.state_dict(), model_id=one.number)
-        for batch in batches(one.train, functional.fields, size):
+        for batch in batches(one.train, size):
             traker.featurize(batch=batch, num_samples=len(batch[0]))
     traker.finalize_features()
     _renew_matrix(traker.projector)
+    functional.fields = tuple(trained[0].targets)
     for one in trained:
         functional.task = one.task
         count = len(next(iter(one.targets.values())))
         traker.start_scoring_checkpoint(EXPERIMENT, one.model.state_dict(), one.number, num_targets=count)
-        for batch in batches(one.targets, functional.fields, size):
+        for batch in batches(one.targets, size):
             traker.score(batch=batch, num_samples=len(batch[0]))
     # A copy, as its array is a file of the folder.
     return np.array(traker.finalize_scores(EXPERIMENT), dtype=np.float32)
