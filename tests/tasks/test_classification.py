@@ -5,6 +5,7 @@ import torch
 from trakflow.errors import ConfigError
 from trakflow.tasks.base import Task
 from trakflow.tasks.classification import Classification
+from trakflow.tasks.running import try_model
 from trakflow.tasks.text_classification import TextClassification
 
 TASK = Classification()
@@ -87,3 +88,46 @@ def test_what_a_minimal_task_lacks_is_said_with_what_to_do():
         Minimal().loss(raw, {})
     with pytest.raises(ConfigError, match=r"Minimal predicts no label.*true_label"):
         Minimal().predicted(raw)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"inputs": torch.zeros(1, 2), "values": torch.zeros(1)}, r"have inputs, values.*task=regression"),
+        ({"inputs": torch.zeros(1, 2), "labels": torch.zeros(1)}, r"labels.*have dtype torch\.float32"),
+    ],
+)
+def test_examples_without_classes_are_refused_by_name(arrays, message):
+    with pytest.raises(ConfigError, match=message):
+        TASK.check_arrays(arrays)
+    with pytest.raises(ConfigError, match=message):
+        try_model(TASK, torch.nn.Linear(2, 1), arrays, "The model")
+
+
+def test_a_model_that_returns_no_tensor_is_refused_with_the_tasks_that_take_such():
+    class Named(Minimal):
+        # Its own: types of what trakflow's tasks return are checked while tests run.
+        def forward(self, model, batch):
+            return {"logits": model(batch["inputs"])}
+
+    with pytest.raises(ConfigError, match=r"returns dict, and Named reads a tensor.*task=text_classification"):
+        try_model(Named(), torch.nn.Linear(2, 5), {"inputs": torch.zeros(1, 2)}, "The model")
+
+
+class Careless(Minimal):
+    """Reads an array that the examples may lack, and an attribute that the model may lack."""
+
+    def forward(self, model, batch):
+        return model.head(batch["inputs"]) if "inputs" in batch else batch["tokens"]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"inputs": torch.zeros(1, 2)}, "AttributeError: 'Linear' object has no attribute 'head'"),
+        ({"images": torch.zeros(1, 2)}, r"cannot take one example \(images \(1, 2\)\): KeyError: 'tokens'.*Careless"),
+    ],
+)
+def test_what_a_task_stumbles_over_is_said_in_a_sentence(arrays, message):
+    with pytest.raises(ConfigError, match=message):
+        try_model(Careless(), torch.nn.Linear(2, 1), arrays, "The model")

@@ -56,6 +56,16 @@ class Task(ABC):
             ConfigError: Says what the model returned and what was expected.
         """
 
+    def check_arrays(self, batch: Batch) -> None:  # noqa: B027 (a task may take anything)
+        """Refuse examples that lack an array that this task reads, before any work is done.
+
+        Args:
+            batch: A batch of one.
+
+        Raises:
+            ConfigError: Says which array is missing, or not what it should be, and what to do about it.
+        """
+
     def loss(self, raw: Tensor, batch: Batch) -> Float[Tensor, " batch"]:
         """The training loss of each example; needed only where trakflow trains or retrains."""
         raise ConfigError(

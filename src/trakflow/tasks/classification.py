@@ -41,6 +41,21 @@ class Classification(Task):
                 "data.num_classes."
             )
 
+    def check_arrays(self, batch: Batch) -> None:
+        """The number of a class for each example, as `labels`."""
+        labels = batch.get("labels")
+        if labels is None:
+            raise ConfigError(
+                f"`task` is {type(self).__name__}, which reads the class of each example from an array `labels`, but "
+                f"the examples have {', '.join(batch)}. Choose the task that the data is for (task=regression for "
+                "`values`, task=language_modeling for texts without labels), or return examples with labels."
+            )
+        if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+            raise ConfigError(
+                f"`task` is {type(self).__name__}, whose `labels` are the numbers of classes, but those of the "
+                f"examples have dtype {labels.dtype}. Give integers; or choose task=regression, with `values`."
+            )
+
     def loss(self, raw: Float[Tensor, "batch classes"], batch: Batch) -> Float[Tensor, " batch"]:
         """Cross-entropy."""
         return functional.cross_entropy(raw, batch["labels"], reduction="none")

@@ -28,8 +28,17 @@ def run_model(task: Task, model: Model, batch: Batch, dtype: torch.dtype | None)
 
     Returns:
         `raw`, one row an example; float32 where the model computed in less.
+
+    Raises:
+        ConfigError: The task was given something else than a tensor by the model, and knows nothing to do with it.
     """
     raw = task.forward(model, {name: _in_type(value, dtype) for name, value in batch.items()})
+    if not isinstance(raw, Tensor):
+        raise ConfigError(
+            f"The model returns {type(raw).__name__}, and {type(task).__name__} reads a tensor. Choose the task that "
+            "is for such models (task=text_classification or task=language_modeling for those of transformers, "
+            "task=clip for two encoders), or define `forward` in a task of your own."
+        )
     return raw.float() if raw.is_floating_point() and raw.itemsize < 4 else raw
 
 
@@ -46,21 +55,29 @@ def try_model(task: Task, model: nn.Module, batch: Batch, name: str) -> Tensor:
         `raw` of that example.
 
     Raises:
-        ConfigError: The model cannot take it.
+        ConfigError: The model cannot take it, or it lacks an array that the task reads.
     """
     example = {name: value[:1] for name, value in batch.items()}
+    task.check_arrays(example)
     training = model.training
     try:
         with torch.no_grad():
             return run_model(task, model.eval(), example, floating_type(model))
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+    except (RuntimeError, ValueError, LookupError, AttributeError, TypeError) as error:
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in example.items())
         raise ConfigError(
-            f"{name} cannot take one example ({shapes}): {str(error).splitlines()[0]}. Make the model's inputs and the "
-            f"data agree.{_about_bytes(example)}"
+            f"{name} cannot take one example ({shapes}): {_cause(error)}. Make the model's inputs, the data and the "
+            f"task ({type(task).__name__}) agree.{_about_bytes(example)}"
         ) from error
     finally:
         model.train(training)
+
+
+def _cause(error: Exception) -> str:
+    """The error's first line; with its kind where that says nothing by itself: the text of a KeyError is the key."""
+    first = next(iter(str(error).splitlines()), "")
+    told = first and not isinstance(error, (KeyError, AttributeError))
+    return first if told else f"{type(error).__name__}: {first}".rstrip(": ")
 
 
 def _about_bytes(example: Batch) -> str:
