@@ -47,7 +47,36 @@ class Trained:
     device: str
 
 
-class CheckpointMethod(ABC):
+@dataclass(frozen=True)
+class Planned:
+    """What a method will be given, as far as that is known before anything is trained.
+
+    Attributes:
+        trained: An untrained model (or one of the user's own checkpoints) with two of the training examples, which
+            stand for the targets too. What its outputs and gradients are means nothing; that they can be taken does.
+        examples: Number of training examples.
+        targets: Number of targets.
+        counts: Numbers of checkpoints, or of retrained subsets, that the method is evaluated with, ascending.
+    """
+
+    trained: Trained
+    examples: int
+    targets: int
+    counts: Sequence[int]
+
+
+class Method(ABC):  # noqa: B024 (what is abstract differs between the four kinds)
+    """What all kinds of methods have in common."""
+
+    def check(self, planned: Planned) -> None:  # noqa: B027 (a method may take anything)
+        """Refuse what `scores` would refuse, before anything is trained.
+
+        Raises:
+            TrakflowError: It cannot be done for this model, task or data; says what to do instead.
+        """
+
+
+class CheckpointMethod(Method):
     """A method that attributes by one checkpoint; the scores of several are averaged."""
 
     @abstractmethod
@@ -59,7 +88,7 @@ class CheckpointMethod(ABC):
         """
 
 
-class CheckpointsMethod(ABC):
+class CheckpointsMethod(Method):
     """A method that takes several checkpoints at once, and averages over them by itself."""
 
     @abstractmethod
@@ -75,7 +104,7 @@ class CheckpointsMethod(ABC):
         """
 
 
-class RetrainedMethod(ABC):
+class RetrainedMethod(Method):
     """A method that is fitted on the outputs of models retrained on subsets."""
 
     @abstractmethod
@@ -91,7 +120,7 @@ class RetrainedMethod(ABC):
         """
 
 
-class PlainMethod(ABC):
+class PlainMethod(Method):
     """A method that reads neither checkpoints nor retrained models."""
 
     @abstractmethod

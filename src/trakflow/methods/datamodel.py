@@ -2,10 +2,9 @@
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32
-from sklearn.linear_model import Lasso, lasso_path
 
 from trakflow.errors import ConfigError, DataError
-from trakflow.methods.base import RetrainedMethod
+from trakflow.methods.base import Planned, RetrainedMethod
 from trakflow.progress import progress
 from trakflow.seeds import generator
 
@@ -29,6 +28,10 @@ class Datamodel(RetrainedMethod):
         self._smallest = smallest
         self._held_out = held_out
 
+    def check(self, planned: Planned) -> None:
+        """Refuse too few subsets."""
+        self._number_held_out(planned.counts[0])
+
     def scores(
         self, masks: Bool[np.ndarray, "subsets n"], outputs: Float32[np.ndarray, "subsets m"], seed: int
     ) -> Float[np.ndarray, "n m"]:
@@ -37,12 +40,7 @@ class Datamodel(RetrainedMethod):
         Raises:
             DataError: There are too few subsets to hold any out.
         """
-        held = round(self._held_out * len(masks))
-        if min(held, len(masks) - held) < 2:
-            raise DataError(
-                f"A datamodel needs subsets to fit and to choose its penalty on, and there are {len(masks)}; raise "
-                "fitting.counts and fitting.subsets."
-            )
+        held = self._number_held_out(len(masks))
         order = generator(seed, "datamodel", len(masks)).permutation(len(masks))
         design = np.asfortranarray(masks, dtype=np.float64)
         columns = [
@@ -51,6 +49,15 @@ class Datamodel(RetrainedMethod):
         ]
         return np.stack(columns, axis=1)
 
+    def _number_held_out(self, subsets: int) -> int:
+        held = round(self._held_out * subsets)
+        if min(held, subsets - held) < 2:
+            raise DataError(
+                f"A datamodel needs subsets to fit and to choose its penalty on, and there are {subsets}; raise "
+                "fitting.counts and fitting.subsets."
+            )
+        return held
+
     def _fit(
         self,
         design: Float[np.ndarray, "subsets n"],
@@ -58,6 +65,9 @@ class Datamodel(RetrainedMethod):
         fit: np.ndarray,
         choose: np.ndarray,
     ) -> Float[np.ndarray, " n"]:
+        # Imported here: jobs that only look at the settings of the method would wait for it.
+        from sklearn.linear_model import Lasso, lasso_path
+
         if np.ptp(values[fit]) == 0:
             # Nothing to explain.
             return np.zeros(design.shape[1])

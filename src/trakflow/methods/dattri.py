@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, SequentialSampler, TensorDataset
 
 from trakflow.errors import ConfigError
-from trakflow.extras import import_extra
-from trakflow.methods.base import CheckpointsMethod, Trained
-from trakflow.methods.functional import Functional, library, library_seed, sizes
+from trakflow.extras import import_extra, require_extra
+from trakflow.methods.base import CheckpointsMethod, Planned, Trained
+from trakflow.methods.functional import Functional, check_functional, library, library_seed, sizes
 
 
 class Dattri(CheckpointsMethod):
@@ -44,6 +44,11 @@ class Dattri(CheckpointsMethod):
         self._regularization = regularization
         self._parameters = parameters
         self._batch_size = batch_size
+
+    def check(self, planned: Planned) -> None:
+        """Refuse a missing package, too many features, and a model whose gradients it cannot take."""
+        require_extra("dattri", "peers")
+        check_functional(planned, self._k, self._regularization, self._parameters, "dattri")
 
     def scores(self, trained: Sequence[Trained]) -> Float[Tensor, "n m"]:
         """Cache the training set by each checkpoint, then attribute the targets by each.

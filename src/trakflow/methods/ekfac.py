@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from trakflow.errors import ConfigError
-from trakflow.extras import import_extra
-from trakflow.methods.base import CheckpointMethod, Trained
+from trakflow.extras import import_extra, require_extra
+from trakflow.methods.base import CheckpointMethod, Planned, Trained
 from trakflow.methods.gradients import one_example
 from trakflow.methods.kronfluence_modules import Covered, covered_modules
 from trakflow.methods.losses import require_loss_by_example, sampled_loss
@@ -47,6 +47,16 @@ class EKFAC(CheckpointMethod):
         self._damping = damping
         self._empirical = empirical_fisher
 
+    def check(self, planned: Planned) -> None:
+        """Refuse what `scores` refuses, and a loss whose second derivative cannot be factored."""
+        require_extra("kronfluence", "peers")
+        trained = planned.trained
+        _covered(trained)
+        if not self._empirical:
+            raw = run_model(trained.task, trained.model, trained.train, floating_type(trained.model))
+            with _randomness(trained):
+                sampled_loss(trained.task, raw, trained.train)
+
     def scores(self, trained: Trained) -> Float[Tensor, "n m"]:
         """Fit the factors, and take all products, in a temporary folder that is removed.
 
@@ -55,9 +65,7 @@ class EKFAC(CheckpointMethod):
                 factors do not fit the memory.
         """
         import_extra("kronfluence", "peers")
-        require_loss_by_example(trained, "choose a method that takes no loss, such as influence_function by its output")
-        covered = covered_modules(trained)
-        _require_memory(trained, covered)
+        covered = _covered(trained)
         with TemporaryDirectory(prefix="trakflow-ekfac-") as folder, _randomness(trained), _short_collections():
             products = self._products(trained, covered, folder)
         seen = len(next(iter(trained.train.values()))) if trained.mask is None else int(trained.mask.sum())
@@ -162,12 +170,16 @@ def _batch_sizes(trained: Trained, covered: Covered) -> tuple[int, int]:
     return rows, max(1, budget // (activations + 12 * covered.entries))
 
 
-def _require_memory(trained: Trained, covered: Covered) -> None:
+def _covered(trained: Trained) -> Covered:
+    """The modules that kronfluence covers, of a task and a model that it can be asked about within the memory."""
+    require_loss_by_example(trained, "choose a method that takes no loss, such as influence_function by its output")
+    covered = covered_modules(trained)
     if covered.factor_bytes > trained.memory_bytes:
         raise ConfigError(
             f"The factors of {len(covered.names)} layers take {covered.factor_bytes >> 20} MiB, and method ekfac may "
             f"hold {trained.memory_bytes >> 20}; raise runtime.memory_mb."
         )
+    return covered
 
 
 @contextmanager

@@ -16,10 +16,10 @@ from typing import Any, TextIO
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.func import functional_call
+from torch.func import functional_call, grad, vmap
 
 from trakflow.errors import ConfigError, NumericalError, SketchError
-from trakflow.methods.base import Trained
+from trakflow.methods.base import Planned, Trained
 from trakflow.methods.gradients import one_example
 from trakflow.seeds import derive_seed
 from trakflow.sketches.memory import activation_bytes
@@ -89,7 +89,15 @@ class Sizes:
     batch: int
 
 
-def sizes(trained: Trained, k: int, ridge: float, patterns: list[str] | None, batch: int | None, name: str) -> Sizes:
+def sizes(
+    trained: Trained,
+    k: int,
+    ridge: float,
+    patterns: list[str] | None,
+    batch: int | None,
+    name: str,
+    examples: int | None = None,
+) -> Sizes:
     """Return the sizes of a library's job, before it begins.
 
     A dense matrix is drawn anew for each batch, so that a batch is by default as large as the memory allows: up to five
@@ -102,13 +110,14 @@ def sizes(trained: Trained, k: int, ridge: float, patterns: list[str] | None, ba
         patterns: Names of parameters, as `sketch.parameters`.
         batch: Examples at a time; None for as many as `memory_bytes` allows.
         name: Of the method, for messages.
+        examples: How many there are; None for all that are given.
 
     Raises:
         ConfigError: Without a ridge the Gram matrix of that many features has no inverse.
     """
     found = differentiated_parameters(trained.model, patterns)
     entries = sum(value.numel() for value in found.values())
-    n = len(next(iter(trained.train.values())))
+    n = examples or len(next(iter(trained.train.values())))
     if ridge == 0 and (k >= n or k > entries):
         raise ConfigError(
             f"Method {name} with k={k} and no ridge needs k to be smaller than the number of training examples ({n}) "
@@ -117,6 +126,35 @@ def sizes(trained: Trained, k: int, ridge: float, patterns: list[str] | None, ba
         )
     bytes_each = 4 * (5 * entries + k) + 4 * activation_bytes(trained.model, trained.task, one_example(trained))
     return Sizes(tuple(found), entries, batch or max(1, min(n, trained.memory_bytes // bytes_each)))
+
+
+def check_functional(planned: Planned, k: int, ridge: float, patterns: list[str] | None, name: str) -> None:
+    """Refuse, before anything is trained, what `sizes` refuses, and a model whose gradients a library cannot take.
+
+    Args:
+        planned: What the method will be given.
+        k: As for `sizes`, like the two that follow.
+        ridge: As above.
+        patterns: As above.
+        name: Of the method, for messages.
+
+    Raises:
+        ConfigError: As `sizes`.
+        SketchError: The model cannot be run under ``torch.func.vmap``.
+    """
+    trained = planned.trained
+    own = sizes(trained, k, ridge, patterns, None, name, planned.examples).parameters
+    tensors = {**dict(trained.model.named_parameters()), **dict(trained.model.named_buffers())}
+    tensors = {key: value.detach() for key, value in tensors.items()}
+    constants = {key: value for key, value in tensors.items() if key not in own}
+    functional = Functional(trained.task, tuple(trained.train))
+
+    def output(parameters: dict[str, Tensor], *example: Tensor) -> Tensor:
+        return functional.output(trained.model, {**parameters, **constants}, example)
+
+    gradients = vmap(grad(output), in_dims=(None, *[0] * len(functional.fields)), randomness="different")
+    with library(name):
+        gradients({key: tensors[key] for key in own}, *trained.train.values())
 
 
 def batches(arrays: Mapping[str, Tensor], size: int) -> Iterator[list[Tensor]]:

@@ -7,8 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
-from trakflow.methods.base import CheckpointMethod, Trained
-from trakflow.methods.gradients import gradients, sketch_settings, target_gradients
+from trakflow.methods.base import CheckpointMethod, Planned, Trained
+from trakflow.methods.gradients import check_gradients, gradients, sketch_settings, target_gradients
 
 
 class GradientAggregatedSimilarity(CheckpointMethod):
@@ -22,6 +22,10 @@ class GradientAggregatedSimilarity(CheckpointMethod):
 
     def __init__(self, sketch: dict[str, Any] | None = None):
         self._sketch = sketch_settings(sketch)
+
+    def check(self, planned: Planned) -> None:
+        """Refuse a sketch that does not fit the model."""
+        check_gradients(planned, self._sketch)
 
     def scores(self, trained: Trained) -> Float[Tensor, "n m"]:
         """sign(Q_i) cos(grad f_i, grad f(z)); 0 where a gradient is 0."""

@@ -89,6 +89,14 @@ class GaussNewton:
         """
         return self._by_passes(vectors) if self._held is None else self._held(vectors)
 
+    def check_product(self) -> None:
+        """Take one product, to see whether that can be done.
+
+        Raises:
+            ConfigError: As a call.
+        """
+        self(torch.zeros(1, self.size, dtype=self.dtype, device=self._trained.device))
+
     @cached_property
     def _held(self) -> Jacobian | None:
         batch, budget = one_example(self._trained), self._trained.memory_bytes // 4

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trakflow.config.attribution import Sketch as SketchSettings
 from trakflow.errors import ConfigError
-from trakflow.methods.base import Trained
+from trakflow.methods.base import Planned, Trained
 from trakflow.sketches.base import Sketch, SketchedBatch
 from trakflow.sketches.batches import sketched_batches
 from trakflow.sketches.build import build_sketch
@@ -50,14 +50,29 @@ def target_gradients(trained: Trained, settings: SketchSettings) -> Float[Tensor
         ConfigError: They do not fit the memory.
     """
     sketch = _sketch(trained, settings)
-    count = len(next(iter(trained.targets.values())))
+    _require_memory(trained, sketch, len(next(iter(trained.targets.values()))))
+    found = sketched_batches(sketch, trained.targets, _batch_size(trained, sketch), 0, "gradients of targets")
+    return torch.cat([batch.features for _, batch in found])
+
+
+def check_gradients(planned: Planned, settings: SketchSettings) -> None:
+    """Refuse what `gradients` and `target_gradients` of all targets would refuse.
+
+    Raises:
+        ConfigError: The gradients of all targets do not fit the memory, or the sketch does not fit the model.
+        SketchError: It does not cover the model.
+    """
+    sketch = _sketch(planned.trained, settings)
+    _require_memory(planned.trained, sketch, planned.targets)
+    sketch.try_on(planned.trained.train)
+
+
+def _require_memory(trained: Trained, sketch: Sketch, count: int) -> None:
     if 4 * count * sketch.k > trained.memory_bytes:
         raise ConfigError(
             f"Gradients of {count} targets with {sketch.k} entries take {4 * count * sketch.k >> 20} MiB, which "
             "runtime.memory_mb does not allow; raise it, or give the method a sketch."
         )
-    found = sketched_batches(sketch, trained.targets, _batch_size(trained, sketch), 0, "gradients of targets")
-    return torch.cat([batch.features for _, batch in found])
 
 
 def _sketch(trained: Trained, settings: SketchSettings) -> Sketch:

@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trakflow.errors import ConfigError
-from trakflow.methods.base import CheckpointMethod, Trained
+from trakflow.methods.base import CheckpointMethod, Planned, Trained
 from trakflow.methods.gauss_newton import GaussNewton
-from trakflow.methods.gradients import EXACT, gradients
+from trakflow.methods.gradients import EXACT, check_gradients, gradients
 from trakflow.methods.lanczos import Eigenpairs, largest_eigenpairs
 from trakflow.seeds import generator
 
@@ -36,6 +36,13 @@ class InfluenceArnoldi(CheckpointMethod):
         self._iterations = iterations
         self._eigenvalues = eigenvalues
         self._curvature = curvature
+
+    def check(self, planned: Planned) -> None:
+        """Refuse a task without such a curvature, and a model whose products with it cannot be taken or do not fit."""
+        matrix = GaussNewton(planned.trained, self._curvature)
+        self._require_memory(planned.trained, matrix)
+        matrix.check_product()
+        check_gradients(replace(planned, targets=1), EXACT)
 
     def scores(self, trained: Trained) -> Float[Tensor, "n m"]:
         """Project all gradients onto the eigenvectors, and divide by the eigenvalues.

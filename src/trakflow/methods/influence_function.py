@@ -7,10 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trakflow.errors import ConfigError
-from trakflow.methods.base import CheckpointMethod, Trained
+from trakflow.methods.base import CheckpointMethod, Planned, Trained
 from trakflow.methods.conjugate_gradient import conjugate_gradient
 from trakflow.methods.gauss_newton import GaussNewton
-from trakflow.methods.gradients import EXACT, gradients, target_gradients
+from trakflow.methods.gradients import EXACT, check_gradients, gradients, target_gradients
 from trakflow.progress import progress
 
 # Rows of p numbers that a target needs while it is solved for: gradient, solution, residual, direction, image, copies.
@@ -52,6 +52,13 @@ class InfluenceFunction(CheckpointMethod):
         self._curvature = curvature
         self._tolerance = tolerance
         self._iterations = iterations
+
+    def check(self, planned: Planned) -> None:
+        """Refuse a task without such a curvature, and a model whose products with it cannot be taken or do not fit."""
+        matrix = GaussNewton(planned.trained, self._curvature)
+        _targets_at_once(planned.trained, matrix)
+        matrix.check_product()
+        check_gradients(replace(planned, targets=1), EXACT)
 
     def scores(self, trained: Trained) -> Float[Tensor, "n m"]:
         """Solve for as many targets at once as fit the memory, and multiply by the gradients of all training examples.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trakflow.errors import ConfigError
-from trakflow.methods.base import CheckpointMethod, Trained
+from trakflow.methods.base import CheckpointMethod, Planned, Trained
 from trakflow.tasks.running import floating_type, run_model
 
 
@@ -31,6 +31,13 @@ class RepresentationSimilarity(CheckpointMethod):
         self._layer = layer
         self._signed = signed
 
+    def check(self, planned: Planned) -> None:
+        """Refuse a layer that is not there or has no input of its own for each example, and signs without labels."""
+        trained = planned.trained
+        self._representations(trained, self._module(trained.model), trained.train)
+        if self._signed:
+            _require_labels(trained.train)
+
     def scores(self, trained: Trained) -> Float[Tensor, "n m"]:
         """Similarity of every training example with every target."""
         module = self._module(trained.model)
@@ -40,12 +47,8 @@ class RepresentationSimilarity(CheckpointMethod):
         similarity = rows @ targets.T
         if not self._signed:
             return similarity
-        train_labels, target_labels = (arrays.get("labels") for arrays in (trained.train, trained.targets))
-        if any(labels is None or labels.ndim != 1 for labels in (train_labels, target_labels)):
-            raise ConfigError(
-                "Examples have no label each, by which method representation_similarity gives its signs; set "
-                "method.representation_similarity.make.signed=false."
-            )
+        _require_labels(trained.train)
+        _require_labels(trained.targets)
         same = trained.train["labels"][:, None] == trained.targets["labels"][None, :]
         return torch.where(same, similarity, -similarity)
 
@@ -84,3 +87,11 @@ class RepresentationSimilarity(CheckpointMethod):
                 "that is called once for each batch of examples, by method.representation_similarity.make.layer."
             )
         return rows
+
+
+def _require_labels(arrays: Mapping[str, Tensor]) -> None:
+    if "labels" not in arrays or arrays["labels"].ndim != 1:
+        raise ConfigError(
+            "Examples have no label each, by which method representation_similarity gives its signs; set "
+            "method.representation_similarity.make.signed=false."
+        )

@@ -8,8 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trakflow.errors import ConfigError
-from trakflow.methods.base import CheckpointMethod, Trained
-from trakflow.methods.gradients import gradients, sketch_settings, target_gradients
+from trakflow.methods.base import CheckpointMethod, Planned, Trained
+from trakflow.methods.gradients import check_gradients, gradients, sketch_settings, target_gradients
 
 
 class TracIn(CheckpointMethod):
@@ -23,6 +23,11 @@ class TracIn(CheckpointMethod):
     def __init__(self, learning_rates: float | Sequence[float] = 1.0, sketch: dict[str, Any] | None = None):
         self._learning_rates = learning_rates
         self._sketch = sketch_settings(sketch)
+
+    def check(self, planned: Planned) -> None:
+        """Refuse too few learning rates, and a sketch that does not fit the model."""
+        self._learning_rate(planned.counts[-1] - 1)
+        check_gradients(planned, self._sketch)
 
     def scores(self, trained: Trained) -> Float[Tensor, "n m"]:
         """Q_i eta grad f_i . grad f(z), as grad(-loss) = Q grad f."""

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trakflow.errors import ConfigError
-from trakflow.extras import import_extra
-from trakflow.methods.base import CheckpointsMethod, Trained
-from trakflow.methods.functional import Functional, Sizes, batches, library, library_seed, sizes
+from trakflow.extras import import_extra, require_extra
+from trakflow.methods.base import CheckpointsMethod, Planned, Trained
+from trakflow.methods.functional import Functional, Sizes, batches, check_functional, library, library_seed, sizes
 
 EXPERIMENT = "targets"
 
@@ -56,6 +56,11 @@ class Traker(CheckpointsMethod):
         self._projector = projector
         self._parameters = parameters
         self._batch_size = batch_size
+
+    def check(self, planned: Planned) -> None:
+        """Refuse a missing package, too many features, and a model whose gradients it cannot take."""
+        require_extra("trak", "peers")
+        check_functional(planned, self._k, self._lambda_reg, self._parameters, "traker")
 
     def scores(self, trained: Sequence[Trained]) -> Float[np.ndarray, "n m"]:
         """Featurize by each checkpoint, invert, and score by each checkpoint.

@@ -65,6 +65,14 @@ class Sketch(ABC):
         """Sketch a batch of any size."""
 
     @abstractmethod
+    def try_on(self, batch: Batch) -> None:
+        """Take the gradients of a batch and no sketch of them, which may take long for a single batch.
+
+        Raises:
+            SketchError: As a call of the sketch.
+        """
+
+    @abstractmethod
     def bytes_per_example(self, example: Batch) -> int:
         """Estimate how much memory each example of a batch takes, from a batch of one."""
 

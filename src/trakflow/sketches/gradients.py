@@ -51,18 +51,7 @@ class GradientSketch(Sketch):
         Raises:
             SketchError: The model does something that cannot be done under ``torch.func.vmap``.
         """
-        try:
-            gradients, raw = self._gradients(self._parameters, dict(batch))
-        except RuntimeError as error:
-            if "vmap" not in str(error) and "functorch" not in str(error):
-                raise
-            raise SketchError(
-                "This sketch takes explicit gradients under torch.func.vmap, where the model fails: "
-                f"{' '.join(str(error).split())[:200]}. Choose a sketch with hooks (sketch=tensor_sketch or "
-                "sketch=factorized), or change the model. Models of transformers look at the values of a mask of shape "
-                "(batch, length), and at no additive one of shape (batch, 1, 1, length), as trakflow.models.bert has; "
-                "with attn_implementation='eager' many look at no mask."
-            ) from error
+        gradients, raw = self._explicit(batch)
         size = raw.shape[0]
         features = torch.zeros(size, self.k, dtype=torch.float32, device=raw.device)
         with torch.no_grad():
@@ -74,6 +63,28 @@ class GradientSketch(Sketch):
                 self._task.loss_gradient(raw, batch).float(),
                 None if (curvature := self._task.curvature(raw, batch)) is None else curvature.float(),
             )
+
+    def try_on(self, batch: Batch) -> None:
+        """Take the gradients of the batch, and project none.
+
+        Raises:
+            SketchError: As a call.
+        """
+        self._explicit(batch)
+
+    def _explicit(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        try:
+            return self._gradients(self._parameters, dict(batch))
+        except RuntimeError as error:
+            if "vmap" not in str(error) and "functorch" not in str(error):
+                raise
+            raise SketchError(
+                "This sketch takes explicit gradients under torch.func.vmap, where the model fails: "
+                f"{' '.join(str(error).split())[:200]}. Choose a sketch with hooks (sketch=tensor_sketch or "
+                "sketch=factorized), or change the model. Models of transformers look at the values of a mask of shape "
+                "(batch, length), and at no additive one of shape (batch, 1, 1, length), as trakflow.models.bert has; "
+                "with attn_implementation='eager' many look at no mask."
+            ) from error
 
     def bytes_per_example(self, example: Batch) -> int:
         """Activations and their gradients; the gradient by all parameters, and copies of it while it is projected."""

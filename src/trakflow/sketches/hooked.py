@@ -79,6 +79,14 @@ class HookedSketch(Sketch):
                 None if (curvature := self._task.curvature(raw, batch)) is None else curvature.float(),
             )
 
+    def try_on(self, batch: Batch) -> None:
+        """Compare with plain gradients, as the first batch does.
+
+        Raises:
+            SketchError: The gradients that the rules find are not the model's.
+        """
+        self._check(batch, len(next(iter(batch.values()))))
+
     def bytes_per_example(self, example: Batch) -> int:
         """Activations, their gradients and what is kept of them; features and sums on the way to them."""
         return 3 * activation_bytes(self._model, self._task, example) + 8 * 4 * self.k
