@@ -35,9 +35,11 @@ else:
 
     rule import_checkpoint:
         input:
-            lambda wildcards: brought(
+            weights=lambda wildcards: brought(
                 settings.checkpoints.files[int(wildcards.checkpoint)]
             ),
+            # The experiment is tried on two of them; what is imported does not depend on them.
+            data=ancient(rules.prepare_train.output),
         output:
             layout.checkpoint("{checkpoint}"),
         log:
@@ -57,7 +59,7 @@ else:
         params:
             reads=reads("import_checkpoint"),
         message:
-            "Check checkpoint {wildcards.checkpoint}: {input}."
+            "Check checkpoint {wildcards.checkpoint}: {input.weights}."
         shell:
             "{resources.scripts}/import_checkpoint.py {resources.experiment} runtime.threads={threads} job.log={log}"
             " job.checkpoint={wildcards.checkpoint}"

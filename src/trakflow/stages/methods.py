@@ -13,7 +13,7 @@ from trakflow.errors import ConfigError, NumericalError, StoreError
 from trakflow.evaluation.costs import piece_of
 from trakflow.evaluation.retrained import read_batches
 from trakflow.layout import Layout
-from trakflow.methods.base import CheckpointMethod, CheckpointsMethod, PlainMethod, RetrainedMethod, Scores
+from trakflow.methods.base import CheckpointMethod, CheckpointsMethod, Method, PlainMethod, RetrainedMethod, Scores
 from trakflow.stages.components import instantiate
 from trakflow.stages.provenance import NOT_OF_SCORES, method_provenance, run_facts
 from trakflow.stages.runner import require
@@ -25,6 +25,13 @@ from trakflow.store.numpy_files import write_numpy
 from trakflow.topk import TopExamples
 
 Kind = TypeVar("Kind", CheckpointMethod, CheckpointsMethod, RetrainedMethod, PlainMethod)
+
+KINDS: dict[str, type[Method]] = {
+    "checkpoint": CheckpointMethod,
+    "checkpoints": CheckpointsMethod,
+    "retrained": RetrainedMethod,
+    "neither": PlainMethod,
+}
 
 
 def attribute_checkpoint(config: Config, layout: Layout) -> None:
@@ -118,14 +125,26 @@ def _name(config: Config) -> str:
     return name
 
 
-def _make(config: Config, name: str, kind: type[Kind]) -> Kind:
+def make_method(config: Config, name: str) -> Method:
+    """Instantiate a method.
+
+    Raises:
+        ConfigError: It refuses its settings, or is of another kind than `reads` says.
+    """
     settings = config.method[name]
-    method = instantiate(settings.make, f"method.{name}.make")
+    method, kind = instantiate(settings.make, f"method.{name}.make"), KINDS[settings.reads]
     if not isinstance(method, kind):
         raise ConfigError(
             f"method.{name} reads {settings.reads}, so its `make` ({settings.make['_target_']}) must return a "
             f"{kind.__module__}.{kind.__name__}, but returned a {type(method).__name__}."
         )
+    return method
+
+
+def _make(config: Config, name: str, kind: type[Kind]) -> Kind:
+    method = make_method(config, name)
+    if not isinstance(method, kind):
+        raise ConfigError(f"method.{name} reads {config.method[name].reads}, so that this stage is not for it.")
     return method
 
 

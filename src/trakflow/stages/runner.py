@@ -22,7 +22,7 @@ Stage = Callable[[Config, Layout], None]
 log = logging.getLogger("trakflow")
 
 
-def run(stage: Stage, repeatable: bool = True) -> None:
+def run(stage: Stage, repeatable: bool = True, before: Stage | None = None) -> None:
     """Compose the configuration from the command line by Hydra and call a stage.
 
     An error that the user can mend ends in exit code 1 and a sentence.
@@ -30,6 +30,7 @@ def run(stage: Stage, repeatable: bool = True) -> None:
     Args:
         stage: Takes the configuration and the layout; `config.job` says which piece of work it does.
         repeatable: Whether `runtime.repeats` applies: for the sake of the seconds in its log, it is done that often.
+        before: What is done once before it, and is no part of these seconds.
     """
 
     @hydra.main(version_base="1.3", config_path=str(CONFIG_ROOT), config_name="config")
@@ -44,6 +45,8 @@ def run(stage: Stage, repeatable: bool = True) -> None:
             _limit_threads(config.runtime.threads)
             keep_freed_memory()
             layout = Layout(config.job.results, config.job.variant_of, config.job.own_checkpoints)
+            if before is not None:
+                before(config, layout)
             for _ in range(config.runtime.repeats if repeatable else 1):
                 with timed():
                     stage(config, layout)

@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from trakflow.errors import ConfigError
 from trakflow.tasks.base import Batch, Model, Task
 
+# What models and tasks raise where they and the data do not fit each other.
+STUMBLES = (RuntimeError, ValueError, LookupError, AttributeError, TypeError)
+
 
 def floating_type(model: nn.Module) -> torch.dtype | None:
     """Return the type of a model's floating parameters, by the first of them; None where it has none."""
@@ -63,7 +66,7 @@ def try_model(task: Task, model: nn.Module, batch: Batch, name: str) -> Tensor:
     try:
         with torch.no_grad():
             return run_model(task, model.eval(), example, floating_type(model))
-    except (RuntimeError, ValueError, LookupError, AttributeError, TypeError) as error:
+    except STUMBLES as error:
         shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in example.items())
         raise ConfigError(
             f"{name} cannot take one example ({shapes}): {_cause(error)}. Make the model's inputs, the data and the "
@@ -71,6 +74,32 @@ def try_model(task: Task, model: nn.Module, batch: Batch, name: str) -> Tensor:
         ) from error
     finally:
         model.train(training)
+
+
+def try_outputs(task: Task, model: nn.Module, batch: Batch, weighted: bool) -> None:
+    """Let a task compute f and Q of a batch, and W where rows are to be weighted by it.
+
+    Args:
+        task: The task, as it is for this model.
+        model: The model, in evaluation mode.
+        batch: A few examples.
+        weighted: Whether W is needed.
+
+    Raises:
+        ConfigError: It fails at one of them.
+    """
+    with torch.no_grad():
+        raw = run_model(task, model, batch, floating_type(model))
+        for function in (task.output, task.loss_gradient, *([task.curvature] if weighted else [])):
+            try:
+                function(raw, batch)
+            except STUMBLES as error:
+                shapes = ", ".join(f"{name} {tuple(value.shape)}" for name, value in batch.items())
+                raise ConfigError(
+                    f"`{function.__name__}` of the task {type(task).__name__} fails for what the model returns (shape "
+                    f"{tuple(raw.shape)}) and the examples ({shapes}): {_cause(error)}. Make the model, the data and "
+                    "the task agree."
+                ) from error
 
 
 def _cause(error: Exception) -> str:
