@@ -91,6 +91,18 @@ def test_sketched_gradients_approach_whole_ones_as_k_grows(trained):
     assert errors[1] < errors[0] / 6
 
 
+@pytest.mark.parametrize(
+    ("sketch", "message"),
+    [
+        ({"name": "sjlt"}, r"`sketch` cannot be made: sketch=sjlt needs k, the number of features$"),
+        ({"name": "sjlt", "k": "8", "kk": 3}, r"k: .* \(given: '8'\); kk: there is no such setting \(given: 3\)$"),
+    ],
+)
+def test_a_sketch_of_a_methods_own_that_cannot_be_made_is_refused_in_the_words_of_the_configuration(sketch, message):
+    with pytest.raises(ConfigError, match=message):
+        TracIn(sketch=sketch)
+
+
 def test_gas_is_the_cosine_of_the_gradients_of_minus_the_loss_and_of_the_output(trained):
     rows, targets = -gradients(trained, trained.train, Loss()), gradients(trained, trained.targets, Classification())
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)

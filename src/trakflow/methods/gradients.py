@@ -5,9 +5,11 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
+from pydantic import ValidationError
 from torch import Tensor
 
 from trakflow.config.attribution import Sketch as SketchSettings
+from trakflow.config.compose import sentences
 from trakflow.errors import ConfigError
 from trakflow.methods.base import Planned, Trained
 from trakflow.sketches.base import Sketch, SketchedBatch
@@ -28,8 +30,10 @@ def sketch_settings(sketch: dict[str, Any] | None) -> SketchSettings:
         return EXACT
     try:
         return SketchSettings.model_validate(sketch)
-    except ValueError as error:
-        raise ConfigError(f"A method's `sketch` is no sketch: {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        # What concerns the sketch as a whole has no name of a setting before it.
+        found = "; ".join(line.strip().removeprefix("config: ") for line in sentences(error))
+        raise ConfigError(f"A method's `sketch` cannot be made: {found}") from None
 
 
 def one_example(trained: Trained) -> dict[str, Tensor]:
