@@ -107,6 +107,13 @@ def test_data_that_does_not_fit_its_description_is_refused(experiment, user_modu
         experiment(*overrides).run(prepare_train)
 
 
+def test_targets_that_are_prepared_after_the_checkpoints_are_looked_at_before_them(experiment):
+    run = experiment("targets.output=predicted", "data.targets.size=5")
+    with pytest.raises(DataError, match=r"'inputs' has 5 examples but data\.target_count is 7"):
+        run.run(prepare_train)
+    run.configure("data.targets.size=5").run(prepare_train)
+
+
 def test_a_chosen_label_needs_labels(experiment, user_module):
     run = experiment("data.targets._target_=components_of_a_test.NoLabels", "targets.output=3")
     with pytest.raises(ConfigError, match=r"targets\.output=3 chooses a label, but the targets have none"):

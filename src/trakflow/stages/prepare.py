@@ -14,7 +14,10 @@ from trakflow.stages.provenance import provenance
 
 
 def prepare_train(config: Config, layout: Layout) -> None:
-    """Write the training examples."""
+    """Write the training examples.
+
+    Targets whose labels checkpoints predict are prepared after these, and so are looked at here.
+    """
     examples = as_examples(instantiate(config.data.train, "data.train"))
     check_examples(examples, config.data.train_size, config.data.num_classes, "data.train_size")
     if config.mislabel and FLIPPED not in examples.arrays:
@@ -24,13 +27,14 @@ def prepare_train(config: Config, layout: Layout) -> None:
         )
     if config.scores.groups is not None:
         groups_of_examples(examples, config.scores.groups, config.data.class_names)
+    if config.targets.output == "predicted":
+        _targets(config)
     write_examples(layout.train, examples, provenance(config, "prepare_train"))
 
 
 def prepare_targets(config: Config, layout: Layout) -> None:
     """Write the targets, with the label whose output is attributed."""
-    examples = as_examples(instantiate(config.data.targets, "data.targets"))
-    check_examples(examples, config.data.target_count, config.data.num_classes, "data.target_count")
+    examples = _targets(config)
     if config.targets.output != "true_label":
         labels = (
             _predicted(config, layout, examples) if config.targets.output == "predicted" else _chosen(config, examples)
@@ -39,6 +43,12 @@ def prepare_targets(config: Config, layout: Layout) -> None:
     elif "labels" in examples.arrays:
         examples = replace(examples, arrays={**examples.arrays, "attributed_labels": examples.arrays["labels"]})
     write_examples(layout.targets, examples, provenance(config, "prepare_targets", output=config.targets.output))
+
+
+def _targets(config: Config) -> Examples:
+    examples = as_examples(instantiate(config.data.targets, "data.targets"))
+    check_examples(examples, config.data.target_count, config.data.num_classes, "data.target_count")
+    return examples
 
 
 def _chosen(config: Config, examples: Examples) -> np.ndarray:
