@@ -75,7 +75,7 @@ class Solver(Section):
 
 
 class Scores(Section):
-    """What is written of the scores."""
+    """What is written of the scores: `dense` and `groups` are of TRAK's; other methods always write theirs whole."""
 
     dense: bool = True
     topk: PositiveInt = 20
