@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from trakflow.errors import DataError
-from trakflow.held_out import held_out, smallest_count
+from trakflow.held_out import number_held_out, smallest_count
 from trakflow.methods.datamodel import Datamodel
 
 
@@ -17,12 +17,12 @@ def test_the_datamodel_takes_as_many_subsets_as_can_be_held_out(count, part):
         taken = True
     except DataError:
         taken = False
-    assert (held_out(count, part) is not None) == taken
+    assert (number_held_out(count, part) is not None) == taken
 
 
 @pytest.mark.parametrize("part", [0.05, 0.2, 0.5, 0.9])
 def test_the_smallest_count_is_the_first_of_which_a_part_can_be_held_out(part):
     smallest = smallest_count(part)
-    assert held_out(smallest, part) is not None
-    assert all(held_out(count, part) is None for count in range(smallest))
+    assert number_held_out(smallest, part) is not None
+    assert all(number_held_out(count, part) is None for count in range(smallest))
     assert smallest_count(1e-9) is None

@@ -1,7 +1,7 @@
 """How many of the subsets that a method is fitted on choose its penalty; without torch, for the configuration too."""
 
 
-def held_out(count: int, part: float) -> int | None:
+def number_held_out(count: int, part: float) -> int | None:
     """Return how many subsets are held out, and fitted on only when the penalty is chosen.
 
     Args:
@@ -17,4 +17,4 @@ def held_out(count: int, part: float) -> int | None:
 
 def smallest_count(part: float, below: int = 10_000) -> int | None:
     """Return the smallest number of subsets of which a part can be held out; None if none below some number is."""
-    return next((count for count in range(4, below) if held_out(count, part) is not None), None)
+    return next((count for count in range(4, below) if number_held_out(count, part) is not None), None)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from trakflow.held_out import held_out, smallest_count
+from trakflow.held_out import number_held_out, smallest_count
 
 DATAMODEL = "trakflow.methods.datamodel.Datamodel"
 
@@ -23,7 +23,7 @@ def check_fitted(name: str, make: Mapping[str, Any], counts: Sequence[int], sett
     part = make.get("held_out", 0.2)
     if make["_target_"] != DATAMODEL or not isinstance(part, int | float) or not 0 < part < 1:
         return
-    few = [count for count in counts if held_out(count, part) is None]
+    few = [count for count in counts if number_held_out(count, part) is None]
     if few:
         needed = smallest_count(part)
         raise ValueError(

@@ -4,6 +4,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32
 
 from trakflow.errors import ConfigError, DataError
+from trakflow.held_out import number_held_out
 from trakflow.methods.base import Planned, RetrainedMethod
 from trakflow.progress import progress
 from trakflow.seeds import generator
@@ -50,8 +51,8 @@ class Datamodel(RetrainedMethod):
         return np.stack(columns, axis=1)
 
     def _number_held_out(self, subsets: int) -> int:
-        held = round(self._held_out * subsets)
-        if min(held, subsets - held) < 2:
+        held = number_held_out(subsets, self._held_out)
+        if held is None:
             raise DataError(
                 f"A datamodel needs subsets to fit and to choose its penalty on, and there are {subsets}; raise "
                 "fitting.counts and fitting.subsets."
