@@ -11,7 +11,7 @@ from conftest import Experiment
 from pairs import PIXELS, VOCABULARY
 from peer_formulas import RIDGES, formula
 from trakflow.config.compose import compose_config
-from trakflow.errors import ConfigError, StoreError
+from trakflow.errors import StoreError
 from trakflow.models.image_text import ImageText
 from trakflow.stages.attribute import load_parts
 from trakflow.stages.evaluate import evaluate, subsets
@@ -107,12 +107,6 @@ def test_outputs_of_targets_and_of_retrained_models_are_f_with_the_references_of
     expected = task.output(task.forward(model, targets), targets).detach()
     found = load_file(run.layout.target_features(1))["outputs"]
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4, atol=1e-5)
-
-
-def test_a_training_set_smaller_than_the_references_is_refused(experiment):
-    run = experiment("task.simulated_batch_size=61").prepare().train()
-    with pytest.raises(ConfigError, match="only 60 training examples"):
-        run.run(featurize, checkpoint=0, shard=0)
 
 
 def test_targets_compared_with_another_training_set_are_refused(experiment, monkeypatch):

@@ -131,10 +131,6 @@ IMPOSSIBLE = {
         ["methods=[trak,tracin]", "+method.tracin.make.rate=1"],
         r"`method\.tracin\.make` .*rate",
     ),
-    "too few subsets": (
-        ["methods=[trak,datamodel]", "fitting.subsets=12", "fitting.counts=[4]"],
-        r"Method datamodel .*there are 4; raise fitting\.counts",
-    ),
     "more features than parameters": (
         ["methods=[trak,traker]", "data.train_size=900", "method.traker.make.k=700"],
         r"Method traker .*k=700 and no ridge.*not larger than that of parameters \(610\)",

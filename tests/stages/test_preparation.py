@@ -273,6 +273,7 @@ def test_a_model_that_does_not_fit_the_data_is_refused_before_it_trains(experime
 
 def test_a_task_for_other_data_is_refused_before_it_trains(experiment):
     small = ["data.train_size=60", "data.target_count=7", "scores.topk=5", "evaluation.subsets=6"]
-    run = experiment("task=image_classification", base="diabetes", small=small).prepare()
+    run = experiment(base="diabetes", small=small).prepare()
+    run.configure("task=image_classification", "data.num_classes=2")
     with pytest.raises(ConfigError, match=r"examples have inputs, values.*task=regression"):
         run.run(train_checkpoint, checkpoint=0)

@@ -5,7 +5,7 @@ from jaxtyping import Bool, Float, Float32
 
 from trakflow.errors import ConfigError, DataError
 from trakflow.held_out import number_held_out
-from trakflow.methods.base import Planned, RetrainedMethod
+from trakflow.methods.base import RetrainedMethod
 from trakflow.progress import progress
 from trakflow.seeds import generator
 
@@ -29,10 +29,6 @@ class Datamodel(RetrainedMethod):
         self._smallest = smallest
         self._held_out = held_out
 
-    def check(self, planned: Planned) -> None:
-        """Refuse too few subsets."""
-        self._number_held_out(planned.counts[0])
-
     def scores(
         self, masks: Bool[np.ndarray, "subsets n"], outputs: Float32[np.ndarray, "subsets m"], seed: int
     ) -> Float[np.ndarray, "n m"]:
@@ -41,7 +37,12 @@ class Datamodel(RetrainedMethod):
         Raises:
             DataError: There are too few subsets to hold any out.
         """
-        held = self._number_held_out(len(masks))
+        held = number_held_out(len(masks), self._held_out)
+        if held is None:
+            raise DataError(
+                f"A datamodel needs subsets to fit and to choose its penalty on, and there are {len(masks)}; raise "
+                "fitting.counts and fitting.subsets."
+            )
         order = generator(seed, "datamodel", len(masks)).permutation(len(masks))
         design = np.asfortranarray(masks, dtype=np.float64)
         columns = [
@@ -49,15 +50,6 @@ class Datamodel(RetrainedMethod):
             for values in progress(outputs.T, "fit datamodels")
         ]
         return np.stack(columns, axis=1)
-
-    def _number_held_out(self, subsets: int) -> int:
-        held = number_held_out(subsets, self._held_out)
-        if held is None:
-            raise DataError(
-                f"A datamodel needs subsets to fit and to choose its penalty on, and there are {subsets}; raise "
-                "fitting.counts and fitting.subsets."
-            )
-        return held
 
     def _fit(
         self,
