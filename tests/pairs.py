@@ -34,3 +34,17 @@ def targets(size):
 def _examples(size, seed):
     found = {name: value.numpy() for name, value in pairs(size, seed, torch.float32).items()}
     return Examples(found, texts=[" ".join(map(str, row)) for row in found["tokens"]])
+
+
+# That make an experiment of them.
+OVERRIDES = (
+    "data=own",
+    "data.train._target_=pairs.train",
+    "+data.train.size=60",
+    "data.train_size=60",
+    "data.targets._target_=pairs.targets",
+    "+data.targets.size=7",
+    "data.target_count=7",
+    f"model.inputs={PIXELS}",
+    f"model.vocabulary={VOCABULARY}",
+)

@@ -8,7 +8,7 @@ import torch
 from safetensors.numpy import load_file
 
 from conftest import Experiment
-from pairs import PIXELS, VOCABULARY
+from pairs import OVERRIDES, PIXELS, VOCABULARY
 from peer_formulas import RIDGES, formula
 from trakflow.config.compose import compose_config
 from trakflow.errors import StoreError
@@ -24,15 +24,7 @@ from trakflow.tasks.clip import CLIP
 from trakflow.tasks.preparation import prepared, reference_rows
 
 SMALL = (
-    "data=own",
-    "data.train._target_=pairs.train",
-    "+data.train.size=60",
-    "data.train_size=60",
-    "data.targets._target_=pairs.targets",
-    "+data.targets.size=7",
-    "data.target_count=7",
-    f"model.inputs={PIXELS}",
-    f"model.vocabulary={VOCABULARY}",
+    *OVERRIDES,
     "model.embedding=6",
     "model.image_widths=[8]",
     "model.text_widths=[7]",

@@ -46,8 +46,9 @@ def check_experiment(config: Config, layout: Layout) -> None:
             for name in config.method:
                 _check_method(config, trained, name)
     except TrakflowError as error:
+        model = "an untrained model" if config.checkpoints.files is None else "the checkpoint"
         raise ConfigError(
-            f"{error} (This was found before any training, by an untrained model and {TRIED} training examples.)"
+            f"{error} (This was found before any training, by {model} and {TRIED} training examples.)"
         ) from error
 
 
