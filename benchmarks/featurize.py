@@ -29,6 +29,7 @@ from peers import PEERS
 from sketches import FEATURIZE, ONE_BATCH, K, Measured
 from trakflow.allocator import keep_freed_memory
 from trakflow.config.attribution import Sketch as SketchSettings
+from trakflow.devices import usable_device
 from trakflow.sketches import scatter, sjlt
 from trakflow.sketches.build import build_sketch
 from trakflow.store.files import atomic_path
@@ -135,9 +136,10 @@ def planned(options: argparse.Namespace) -> list[tuple[Measured, str, list[Row]]
     for name in options.models:
         parameters = parameter_count(make_model(name, SEED, "cpu"))
         for line in FEATURIZE:
-            if line.label not in options.sketches or name not in line.settings:
+            on_another_device = line.on_a_gpu and options.device == "cpu"
+            if line.label not in options.sketches or name not in line.settings or on_another_device:
                 continue
-            batches = (ONE_BATCH,) if line.one_batch else MODELS[name].batches
+            batches = options.batches or ((ONE_BATCH,) if line.one_batch else MODELS[name].batches)
             rows = [
                 {
                     "model": name,
@@ -192,6 +194,7 @@ def run_job(text: str) -> None:
     (line,) = (line for line in FEATURIZE if line.label == job["line"])
     if options.threads is not None:
         torch.set_num_threads(options.threads)
+    usable_device(options.device)  # everything in float32: torch's own choice for convolutions on a GPU is less
     # Both are torch's remarks on speed, which is what is measured.
     warnings.filterwarnings("ignore", "There is a performance drop")
     warnings.filterwarnings("ignore", ".*lr_scheduler.*")
@@ -224,6 +227,7 @@ def main() -> None:
     labels = [line.label for line in FEATURIZE]
     parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--sketches", nargs="+", choices=labels, default=labels, help="sketches and peers")
+    parser.add_argument("--batches", nargs="+", type=int, help="of every model and sketch, instead of their own")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, help="default: torch's own choice")
     parser.add_argument("--repeats", type=int, help=f"pairs of a row; default 7, quick {QUICK_REPEATS}")

@@ -119,18 +119,22 @@ class Attribution:
     seconds: dict[str, float]
 
 
-def attribute(library: Any, problem: Problem, states: Sequence[dict[str, Tensor]], **arguments: Any) -> Attribution:
+def attribute(
+    library: Any, problem: Problem, states: Sequence[dict[str, Tensor]], device: str, **arguments: Any
+) -> Attribution:
     """Run the loop of either library's documentation."""
-    train, targets = ([data["inputs"], data["labels"]] for data in (problem.train, problem.targets))
+    train, targets = (
+        [data["inputs"].to(device), data["labels"].to(device)] for data in (problem.train, problem.targets)
+    )
     n, m = len(train[1]), len(targets[1])
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         began = time.perf_counter()
         traker = library(
-            model=problem.factory(),
+            model=problem.factory().to(device),
             task="image_classification",
             train_set_size=n,
             save_dir=folder,
-            device="cpu",
+            device=device,
             use_half_precision=False,
             logging_level=40,
             **arguments,
@@ -149,7 +153,7 @@ def attribute(library: Any, problem: Problem, states: Sequence[dict[str, Tensor]
                 batch = [array[start : start + BATCH] for array in targets]
                 traker.score(batch=batch, num_samples=len(batch[0]))
         scores = np.array(traker.finalize_scores(exp_name="test"), dtype=np.float32)
-        scored = time.perf_counter()
+        scored = time.perf_counter()  # with the scores in main memory, so that no device still computes
     phases = {"featurize": featurized - began, "finalize": finalized - featurized, "score": scored - finalized}
     return Attribution(scores, phases)
 
@@ -171,13 +175,13 @@ def mean_diagonal(problem: Problem, states: Sequence[dict[str, Tensor]]) -> floa
     return total / len(states) / entries / min(n, entries)
 
 
-def _cases(parameters: int, k: int, ridge: float) -> list[tuple[str, str, Any, dict[str, Any]]]:
+def _cases(parameters: int, k: int, ridge: float, device: str) -> list[tuple[str, str, Any, dict[str, Any]]]:
     """(projection, library, class, arguments); a library's matrix is made anew for each run, as it remembers things."""
 
     def basic() -> BasicProjector:
-        return BasicProjector(parameters, k, SEED, ProjectionType.normal, "cpu")
+        return BasicProjector(parameters, k, SEED, ProjectionType.normal, device)
 
-    none = {"projector": lambda: NoOpProjector(device="cpu"), "lambda_reg": lambda: ridge}
+    none = {"projector": lambda: NoOpProjector(device=device), "lambda_reg": lambda: ridge}
     own = {"projector": lambda: "identity", "lambda_reg": lambda: ridge}
     cases = [("none", "traker", PapersTRAKer, none), ("none", "trakflow", TRAKer, own)]
     # Its matrices have entries of variance 1, so that k times the ridge is the same to them.
@@ -185,25 +189,31 @@ def _cases(parameters: int, k: int, ridge: float) -> list[tuple[str, str, Any, d
         arguments = {"projector": basic, "lambda_reg": lambda given=given: given}
         label = f"traker's matrix, k={k}, lambda {given:.3g}"
         cases += [(label, "traker", PapersTRAKer, arguments), (label, "trakflow", TRAKer, arguments)]
+    if device != "cpu":
+        # On a CPU it takes the matrix above; on a GPU the CUDA kernel, if it is installed.
+        own = {"proj_dim": lambda: k, "lambda_reg": lambda: 0.0}
+        cases.append((f"traker's own choice, k={k}, lambda 0", "traker", PapersTRAKer, own))
     cases.append((f"tensor_sketch, k={k}, default ridge", "trakflow", TRAKer, {"proj_dim": lambda: k}))
     return cases
 
 
-def run(problem: Problem, truth: Truth, k: int, repeats: int) -> list[dict[str, Any]]:
+def run(problem: Problem, truth: Truth, k: int, repeats: int, device: str) -> list[dict[str, Any]]:
     """Run every case, and compare each with traker's scores of its projection."""
     parameters = sum(value.numel() for value in problem.factory().parameters())
     ridge = mean_diagonal(problem, truth.checkpoints)
     actual, ceiling = truth.outputs.mean(axis=0), noise_ceiling(truth.outputs) if len(truth.outputs) > 1 else np.nan
     rows: list[dict[str, Any]] = []
     first: dict[str, np.ndarray] = {}
-    for projection, library, cls, arguments in _cases(parameters, k, ridge):
+    for projection, library, cls, arguments in _cases(parameters, k, ridge, device):
         runs = [
-            attribute(cls, problem, truth.checkpoints, **{name: make() for name, make in arguments.items()})
-            for _ in range(repeats if library == "trakflow" else 1)
+            attribute(cls, problem, truth.checkpoints, device, **{name: make() for name, make in arguments.items()})
+            # Both are short on a GPU, and what a device does once and never again is nothing to either.
+            for _ in range(repeats if library == "trakflow" or device != "cpu" else 1)
         ]
         scores = runs[0].scores
-        # The default sketch has no counterpart there: it is compared with the scores that no projection disturbs.
-        reference = first["none"] if projection.startswith("tensor_sketch") else first.setdefault(projection, scores)
+        # Matrices that only one of them has are compared with the scores that no projection disturbs.
+        alone = projection.startswith(("tensor_sketch", "traker's own"))
+        reference = first["none"] if alone else first.setdefault(projection, scores)
         predicted = predicted_outputs(scores, truth.masks)
         estimate = lds_interval(predicted, actual, 1000, 0.95, SEED)
         pearson = [np.corrcoef(a, b)[0, 1] for a, b in zip(scores.T, reference.T, strict=True)]
@@ -226,7 +236,8 @@ def run(problem: Problem, truth: Truth, k: int, repeats: int) -> list[dict[str, 
                 "seconds": float(np.median([sum(run.seconds.values()) for run in runs])),
                 "repeats": len(runs),
                 "threads": torch.get_num_threads(),
-                "machine": machine("cpu"),
+                "device": device,
+                "machine": machine(device),
                 "versions": versions("trakflow", "traker", "torch", "numpy"),
             }
         )
@@ -252,7 +263,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--retrains", type=int, default=3)
     parser.add_argument("--targets", type=int, default=300)
     parser.add_argument("--widths", nargs="+", type=int, default=[64, 32], help="of the MLP of digits")
-    parser.add_argument("--repeats", type=int, default=3, help="of trakflow; traker runs once")
+    parser.add_argument("--repeats", type=int, default=3, help="of trakflow; traker runs once on a CPU")
+    parser.add_argument("--device", default="cpu", help="of both libraries; checkpoints are trained on the CPU")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", default=OUT)
     chosen = parser.parse_args(arguments)
@@ -262,7 +274,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in chosen.problems:
         problem = digits_problem(chosen.targets, chosen.widths) if name == "digits" else cifar2_problem(chosen.targets)
         truth = make_truth(problem, chosen.checkpoints, chosen.subsets, chosen.retrains)
-        rows += run(problem, truth, chosen.k, chosen.repeats)
+        rows += run(problem, truth, chosen.k, chosen.repeats, chosen.device)
     with atomic_path(Path(chosen.out)) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)
 

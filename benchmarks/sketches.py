@@ -35,6 +35,7 @@ class Measured:
         gradient_copies: How many times the batch's per-example gradients are in memory at once, at most.
         matrix_columns: How many columns of a projection's matrix are in memory at once, where they are long.
         packages: Those whose versions matter.
+        on_a_gpu: Whether it runs on a GPU only.
     """
 
     label: str
@@ -44,6 +45,7 @@ class Measured:
     gradient_copies: float = 0
     matrix_columns: int = 0
     packages: tuple[str, ...] = ("trakflow", "torch", "numpy")
+    on_a_gpu: bool = False
 
 
 def _everywhere(**settings: Any) -> dict[str, Settings]:
@@ -62,6 +64,15 @@ FEATURIZE = (
     Measured("identity", "identity (no projection)", {"mlp": {"name": "identity"}}, gradient_copies=2),
     Measured("rademacher", "rademacher", _everywhere(name="rademacher", k=K), one_batch=True, gradient_copies=2),
     Measured("gaussian", "gaussian", _everywhere(name="gaussian", k=K), one_batch=True, gradient_copies=2),
+    Measured(
+        "fast_jl",
+        "fast_jl",
+        _everywhere(name="fast_jl", k=K),
+        one_batch=True,
+        gradient_copies=2,
+        packages=("trakflow", "torch", "fast_jl"),
+        on_a_gpu=True,
+    ),
     *(
         Measured(
             peer,

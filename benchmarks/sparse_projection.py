@@ -1,4 +1,7 @@
-"""How close sjlt comes to the speed of memory: its compiled kernel and torch against reading the gradients once."""
+"""How close sjlt comes to the speed of memory: torch and its own kernel against reading the gradients once.
+
+The kernel is the compiled one on a CPU, and that of the package sjlt on a GPU where it is installed.
+"""
 
 import argparse
 import os
@@ -6,7 +9,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 
@@ -15,8 +17,8 @@ import numpy as np
 import pandas as pd
 import torch
 
-from trakflow.machine import processor
-from trakflow.sketches.sjlt import SparseProjection
+from measure import machine, timed
+from trakflow.sketches.sjlt import SparseProjection, package_is_built
 from trakflow.store.files import atomic_path
 
 # Examples, gradient entries of each, k, nonzeros: from a layer of a small network to a network of ten million.
@@ -28,6 +30,8 @@ CASES = [
     (64, 1_000_000, 65_536, 1),
     (16, 10_000_000, 4_096, 1),
 ]
+# Calls in a row, which a GPU takes one after another without waiting for the next.
+TIMES_ON_A_GPU = 10
 # Seconds that a process waits at its first use of the kernel, once it has been compiled and stored by another.
 FIRST_USE = """
 import time, torch
@@ -40,27 +44,24 @@ print(time.perf_counter() - began)
 """
 
 
-def seconds(call: Callable[[], object]) -> float:
-    """Return how long one call takes."""
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
-def compare(batch: int, size: int, k: int, nonzeros: int, repeats: int) -> list[dict]:
+def compare(batch: int, size: int, k: int, nonzeros: int, device: str, repeats: int) -> list[dict]:
     """Time all methods in turn, `repeats` times over, and take ratios within a turn."""
-    gradients = torch.randn(batch, size, generator=torch.Generator().manual_seed(0))
-    copied, features = torch.empty_like(gradients), torch.zeros(batch, k)
-    by_torch, by_kernel = (SparseProjection({"a": size}, k, 0, nonzeros) for _ in range(2))
+    gradients = torch.randn(batch, size, generator=torch.Generator().manual_seed(0)).to(device)
+    copied, features = torch.empty_like(gradients), torch.zeros(batch, k, device=device)
+    by_torch, by_other = (SparseProjection({"a": size}, k, 0, nonzeros, device) for _ in range(2))
     methods: dict[str, Callable[[], object]] = {
         "read (sum)": gradients.sum,
         "copy": partial(copied.copy_, gradients),
         "torch index_add_": partial(by_torch._add_by_torch, features, "a", gradients),
-        "compiled kernel": partial(by_kernel._add_compiled, features, "a", gradients),
     }
+    if device == "cpu":
+        methods["compiled kernel"] = partial(by_other._add_compiled, features, "a", gradients)
+    elif package_is_built():
+        methods["package sjlt"] = partial(by_other._add_by_package, features, "a", gradients)
     for method in methods.values():
         method()
-    turns = [{name: seconds(method) for name, method in methods.items()} for _ in range(repeats)]
+    times = 1 if device == "cpu" else TIMES_ON_A_GPU
+    turns = [{name: timed(method, device, times) for name, method in methods.items()} for _ in range(repeats)]
     rows = []
     for name in methods:
         low, _, high = statistics.quantiles([turn[name] for turn in turns], n=4)
@@ -71,6 +72,7 @@ def compare(batch: int, size: int, k: int, nonzeros: int, repeats: int) -> list[
                 "k": k,
                 "nonzeros": nonzeros,
                 "threads": torch.get_num_threads(),
+                "device": device,
                 "method": name,
                 "median_ms": 1e3 * statistics.median(turn[name] for turn in turns),
                 "quartile_1_ms": 1e3 * low,
@@ -99,15 +101,14 @@ def main(arguments: argparse.Namespace) -> None:
     """Write and print the table."""
     load = os.getloadavg()[0]
     rows = []
-    for threads in arguments.threads:
+    for threads in arguments.threads if arguments.device == "cpu" else [torch.get_num_threads()]:
         torch.set_num_threads(threads)
         for case in CASES:
-            rows += compare(*case, arguments.repeats)
-    table = pd.DataFrame([*rows, first_use(5)])
+            rows += compare(*case, arguments.device, arguments.repeats)
+    table = pd.DataFrame([*rows, first_use(5)] if arguments.device == "cpu" else rows)
     print(table.round(2).to_string(index=False))
     table = table.assign(
-        processor=processor(),
-        cores=os.cpu_count(),
+        machine=machine(arguments.device),
         load_at_start=load,
         python=platform.python_version(),
         torch=torch.__version__,
@@ -121,6 +122,7 @@ def main(arguments: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, nargs="+", default=sorted({1, os.cpu_count() or 1}))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--output", default="results/benchmarks/sparse_projection.csv")
     main(parser.parse_args())

@@ -15,12 +15,13 @@ from trakflow.errors import ConfigError, SketchError
 from trakflow.sketches.contributions import Elementwise, Kept
 from trakflow.sketches.factorized import Factorized
 from trakflow.sketches.parameters import differentiated_parameters
-from trakflow.sketches.routes import cheaper_route
+from trakflow.sketches.routes import ON_A_CPU, ON_A_GPU, cheaper_route
 from trakflow.sketches.rules import Rule, registry
 from trakflow.sketches.tensor_sketch import TensorSketch
 
 K, SIDE, SEED = 24, 4, 3
 every_module = pytest.mark.parametrize("name", MODULES)
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
 
 
 def assert_equal(found, expected):
@@ -42,6 +43,39 @@ def test_tensor_sketch_is_the_explicit_scatter_by_either_route(name, route, monk
     model, inputs = make(name)
     expected = tensor_sketch(gradients(model, inputs), shapes_of(model), K, SEED)
     assert_equal(tensor_sketch_of(model)({"inputs": inputs}).features, expected)
+
+
+@every_module
+def test_tensor_sketch_is_the_explicit_scatter_by_whole_batches(name, monkeypatch):
+    monkeypatch.setattr("trakflow.sketches.tensor_sketch.starts_at_once", lambda device: False)
+    model, inputs = make(name)
+    expected = tensor_sketch(gradients(model, inputs), shapes_of(model), K, SEED)
+    for bytes_at_once in (1, 1 << 20):
+        monkeypatch.setattr("trakflow.sketches.tensor_sketch.CHUNK_BYTES_ON_A_GPU", bytes_at_once)
+        assert_equal(tensor_sketch_of(model)({"inputs": inputs}).features, expected)
+
+
+@needs_gpu
+@every_module
+@pytest.mark.parametrize("route", ["fourier", "scatter"])
+def test_on_a_gpu_tensor_sketch_is_the_explicit_scatter_by_either_route(name, route, monkeypatch):
+    monkeypatch.setattr("trakflow.sketches.tensor_sketch.cheaper_route", lambda *_: route)
+    model, inputs = make(name)
+    expected = tensor_sketch(gradients(model, inputs), shapes_of(model), K, SEED)
+    with torch.device("cuda"):  # for what modules make in their forward
+        found = tensor_sketch_of(model.cuda())({"inputs": inputs.cuda()}).features
+    assert_equal(found.cpu(), expected)
+
+
+@needs_gpu
+@every_module
+def test_on_a_gpu_factorized_is_both_projections_of_the_gradient(name):
+    model, inputs = make(name)
+    expected = factorized(gradients(model, inputs), shapes_of(model), SIDE, SEED)
+    with torch.device("cuda"):
+        parameters = differentiated_parameters(model.cuda())
+        found = Factorized(model, Sum(), parameters, SIDE, None, SEED)({"inputs": inputs.cuda()}).features
+    assert_equal(found.cpu(), expected)
 
 
 @every_module
@@ -354,12 +388,16 @@ def test_the_second_stage_is_the_sparse_transform_of_the_first():
     torch.testing.assert_close(features, blocks @ matrix)
 
 
-def test_the_route_is_a_function_of_the_layer_alone():
-    assert cheaper_route(384, 1536, 2048, positional=True) == "fourier"
-    assert cheaper_route(50_000, 768, 2048, positional=True) == "fourier"
-    assert cheaper_route(128, 784, 2048, positional=False) == "fourier"
-    assert cheaper_route(10, 128, 2048, positional=False) == "scatter"
-    assert cheaper_route(128, 128, 100_000, positional=True) == "scatter"
+def test_the_route_is_a_function_of_the_layer_and_the_kind_of_device_alone():
+    assert cheaper_route(384, 1536, 2048, True, ON_A_CPU) == "fourier"
+    assert cheaper_route(50_000, 768, 2048, True, ON_A_CPU) == "fourier"
+    assert cheaper_route(128, 784, 2048, False, ON_A_CPU) == "fourier"
+    assert cheaper_route(10, 128, 2048, False, ON_A_CPU) == "scatter"
+    assert cheaper_route(128, 128, 100_000, True, ON_A_CPU) == "scatter"
+    assert cheaper_route(384, 384, 2048, True, ON_A_GPU) == "scatter"
+    assert cheaper_route(768, 3072, 2048, True, ON_A_GPU) == "fourier"
+    assert cheaper_route(128, 784, 2048, False, ON_A_GPU) == "scatter"
+    assert cheaper_route(4096, 4096, 2048, False, ON_A_GPU) == "fourier"
 
 
 def test_patterns_choose_parameters_and_a_pattern_that_matches_none_is_refused():

@@ -67,8 +67,8 @@ def test_self_influence_finds_wrong_labels_and_the_table_says_how_well(mislabell
 
     curves = pd.read_csv(run.layout.mislabel_curve)
     known = curves[curves["method"] == "external"]
-    points = known[["examined", "precision", "recall"]].to_numpy().tolist()
-    assert points == [[9, 1, 0.9], [99, 1 / 11, 0.9], [100, 0.1, 1]]
+    points = known[["examined", "precision", "recall"]].to_numpy()
+    np.testing.assert_allclose(points, [[9, 1, 0.9], [99, 1 / 11, 0.9], [100, 0.1, 1]])
     pd.testing.assert_frame_equal(pd.read_csv(run.layout.figure("mislabel", "csv")), curves)
     assert all(Path(run.layout.figure("mislabel", suffix)).stat().st_size > 1000 for suffix in ("svg", "png"))
 

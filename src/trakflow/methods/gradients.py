@@ -84,6 +84,5 @@ def _sketch(trained: Trained, settings: SketchSettings) -> Sketch:
 
 
 def _batch_size(trained: Trained, sketch: Sketch) -> int:
-    return min(
-        trained.batch_size, examples_at_once(sketch.bytes_per_example(one_example(trained)), trained.memory_bytes // 2)
-    )
+    bytes_per_example, budget = sketch.bytes_per_example(one_example(trained)), trained.memory_bytes // 2
+    return min(trained.batch_size, examples_at_once(bytes_per_example, budget, trained.device))

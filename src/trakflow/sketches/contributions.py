@@ -84,6 +84,25 @@ class Window:
             inputs, filters, stride=self.stride, padding=self.padding, dilation=self.dilation, groups=groups
         )
 
+    def patches(self, inputs: Tensor) -> Float[Tensor, "batch groups columns positions"]:
+        """Return what lies under the filters, a column for each weight of a filter; a copy, larger than the inputs."""
+        sides = [side for padding in reversed(self.padding) for side in (padding, padding)]
+        found = functional.pad(inputs, sides)
+        for dimension, (kernel, stride, dilation) in enumerate(
+            zip(self.kernel, self.stride, self.dilation, strict=True), start=2
+        ):
+            found = found.unfold(dimension, (kernel - 1) * dilation + 1, stride)[..., ::dilation]
+        space = len(self.kernel)
+        positions, kernels = range(2, 2 + space), range(2 + space, 2 + 2 * space)
+        found = found.permute(0, 1, *kernels, *positions)
+        count = found.shape[-space:].numel()
+        return found.reshape(len(inputs), self.groups, -1, count)
+
+    def weight_gradients(self, output_gradient: Tensor, inputs: Tensor) -> Float[Tensor, "batch rows columns"]:
+        """Return the gradient of the filters by each example, all at once: for devices that are slow to start."""
+        gradients = output_gradient.flatten(2).unflatten(1, (self.groups, -1))
+        return (gradients @ self.patches(inputs.to(gradients.dtype)).transpose(2, 3)).flatten(1, 2)
+
     def weight_gradient(self, output_gradient: Tensor, inputs: Tensor, weight: Tensor) -> Tensor:
         """Return the gradient of filters shaped as `weight`, summed over the examples given."""
         return torch.ops.aten.convolution_backward(

@@ -5,12 +5,17 @@ which would be rare but costly for gradients of rank one. h2(c) = c mod k: a row
 times as fast as to scattered ones. Both have random signs, which alone make inner products right on average.
 
 On a CPU compiled kernels run once there has been enough to add, and before that torch's scatter: the same additions in
-the same order, so the same bits. On a GPU torch's scatter adds in any order.
+the same order, so the same bits. On an NVIDIA GPU Triton kernels gather what goes to each feature, for a whole batch at
+once; vectors and embeddings, which are small, and everything on other devices go through torch's scatter, which adds in
+any order there.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import functools
+import importlib.util
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,6 +41,7 @@ class Hash:
 
     index: Int[Tensor, " size"]
     sign: Float[Tensor, " size"]
+    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def draw(cls, size: int, k: int, device: torch.device, *seed: int | str) -> "Hash":
@@ -47,7 +53,19 @@ class Hash:
 
     def part(self, first: int, size: int) -> "Hash":
         """Some of the rows."""
-        return Hash(self.index[first : first + size], self.sign[first : first + size])
+        if size == len(self.index):
+            return self
+        own = slice(first, first + size)
+        return self._once((first, size), lambda: Hash(self.index[own], self.sign[own]))
+
+    def turns(self, columns: int, k: int) -> Any:
+        """Which rows the kernels of a GPU read where (`scatter_triton.Turns`), for rows of so many columns."""
+        return self._once(("turns", columns, k), lambda: _gather().Turns.of(self.index, self.sign, columns, k))
+
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self._made:
+            self._made[key] = make()
+        return self._made[key]
 
 
 @dataclass(frozen=True)
@@ -79,16 +97,34 @@ def add_count_sketch(features: Float[Tensor, "rows k"], values: Float[Tensor, "r
     elif scatter.compiled_by_now(features.device, values.numel()):
         scatter.add_count_sketch(features, values, by.index, by.sign)
     else:
-        features.index_add_(1, by.index.long(), values * by.sign.to(values.dtype))
+        features.index_add_(1, by.index, values * by.sign.to(values.dtype))
 
 
 def scatter_matrices(
     features: Float[Tensor, "batch k"],
-    matrices: Sequence[Float[Tensor, "rows columns"]],
+    matrices: Sequence[Float[Tensor, "rows columns"]] | Float[Tensor, "batch rows columns"],
     rows: Hash,
     columns: ColumnHash,
 ) -> None:
     """Add the sketch of one matrix an example to the features, in place."""
+    if features.device.type == "cpu":
+        _scatter_one_by_one(features, matrices, rows, columns)
+        return
+    batch = matrices if isinstance(matrices, Tensor) else torch.stack(list(matrices))
+    if gathers(features.device):
+        turns = rows.turns(len(columns.sign), features.shape[1])
+        _gather().scatter_matrices(features, batch, turns, columns.sign)
+    else:
+        signs = torch.outer(rows.sign, columns.sign).to(features.dtype)
+        features.index_add_(1, _index(rows, columns, features.shape[1]), (batch * signs).flatten(1))
+
+
+def _scatter_one_by_one(
+    features: Float[Tensor, "batch k"],
+    matrices: Sequence[Float[Tensor, "rows columns"]] | Float[Tensor, "batch rows columns"],
+    rows: Hash,
+    columns: ColumnHash,
+) -> None:
     k, entries = features.shape[1], len(rows.index) * len(columns.index)
     parts = PARTS if entries >= LARGE else 1
     # Twice k long: a sum of two indices needs no remainder until the end.
@@ -96,7 +132,7 @@ def scatter_matrices(
     bounds = [len(rows.index) * part // parts for part in range(parts + 1)]
     cuts = [slice(start, stop) for start, stop in pairwise(bounds)]
     if scatter.compiled_by_now(features.device, len(matrices) * entries):
-        scatter.scatter_matrices(totals, cuts, matrices, (rows.index, rows.sign), columns.sign)
+        scatter.scatter_matrices(totals, cuts, list(matrices), (rows.index, rows.sign), columns.sign)
     else:
         for cut, own in zip(cuts, totals, strict=True):
             index = (rows.index[cut].long().unsqueeze(1) + columns.index.long()).flatten()
@@ -118,10 +154,30 @@ def scatter_products(
     """Add the sketch of one rank-one matrix left x right an example, in place."""
     if scatter.compiled_by_now(features.device, left.numel() * right.shape[1]):
         scatter.scatter_products(features, left, right, (rows.index, rows.sign), columns.sign)
-        return
-    products = (left * rows.sign.to(left.dtype)).unsqueeze(2) * (right * columns.sign.to(right.dtype)).unsqueeze(1)
-    index = (rows.index.long().unsqueeze(1) + columns.index.long()).remainder_(features.shape[1]).flatten()
-    features.index_add_(1, index, products.flatten(1))
+    elif gathers(features.device):
+        turns = rows.turns(len(columns.sign), features.shape[1])
+        _gather().scatter_products(features, left, right, turns, columns.sign)
+    else:
+        products = (left * rows.sign.to(left.dtype)).unsqueeze(2) * (right * columns.sign.to(right.dtype)).unsqueeze(1)
+        features.index_add_(1, _index(rows, columns, features.shape[1]), products.flatten(1))
+
+
+def _index(rows: Hash, columns: ColumnHash, k: int) -> Int[Tensor, " entries"]:
+    return (rows.index.long().unsqueeze(1) + columns.index.long()).remainder_(k).flatten()
+
+
+@functools.cache
+def gathers(device: torch.device) -> bool:
+    """Whether Triton kernels add on this device."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+@functools.cache
+def _gather() -> Any:
+    # Not installed with every build of torch.
+    from trakflow.sketches import scatter_triton
+
+    return scatter_triton
 
 
 def scatter_lookups(

@@ -6,20 +6,25 @@ from torch import Tensor, nn
 from trakflow.tasks.base import Batch, Task
 from trakflow.tasks.running import floating_type, run_model
 
+# Beyond which nothing gets faster. A GPU waits for Python at each operation of a small model, so larger batches pay
+# there.
 LARGEST_BATCH = 256
+LARGEST_BATCH_ON_A_GPU = 2048
 
 
-def examples_at_once(bytes_per_example: int, budget: int) -> int:
-    """Return the batch size: a function of the model, the sketch and the configured budget alone.
+def examples_at_once(bytes_per_example: int, budget: int, device: torch.device | str) -> int:
+    """Return the batch size: a function of the model, the sketch, the device and the configured budget alone.
 
     Args:
         bytes_per_example: By `Sketch.bytes_per_example`.
         budget: In bytes.
+        device: Where the model is.
 
     Returns:
-        At least 1, however small the budget, and at most 256, beyond which nothing gets faster.
+        At least 1, however small the budget, and at most 256 on a CPU and 2,048 elsewhere.
     """
-    return max(1, min(LARGEST_BATCH, budget // max(1, bytes_per_example)))
+    largest = LARGEST_BATCH if torch.device(device).type == "cpu" else LARGEST_BATCH_ON_A_GPU
+    return max(1, min(largest, budget // max(1, bytes_per_example)))
 
 
 def activation_bytes(model: nn.Module, task: Task, example: Batch) -> int:

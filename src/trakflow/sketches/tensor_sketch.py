@@ -26,11 +26,18 @@ from trakflow.sketches.hashing import (
     scatter_products,
 )
 from trakflow.sketches.hooked import Accumulator, HookedSketch
-from trakflow.sketches.routes import Route, cheaper_route
+from trakflow.sketches.routes import ON_A_CPU, ON_A_GPU, Route, cheaper_route
 from trakflow.tasks.base import Task
 
-# Of temporary memory, where one example takes no more: what stays in caches between being written and being read.
+# Of temporary memory, where one example takes no more: what stays in the caches of a CPU between being written and
+# being read; and on a GPU, which is slow to start, as many examples as there is room for beside a model.
 CHUNK_BYTES = 1 << 22
+CHUNK_BYTES_ON_A_GPU = 1 << 28
+
+
+def starts_at_once(device: torch.device) -> bool:
+    """Whether an operation begins as soon as it is called, so that it is best to stay with an example in the caches."""
+    return device.type == "cpu"
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,9 @@ class TensorSketchAccumulator(Accumulator):
         self._k = k
         self._route = route
         self._sums = torch.zeros(batch, k, dtype=dtype, device=device)
+        self._one_by_one = starts_at_once(device)
+        self._costs = ON_A_CPU if self._one_by_one else ON_A_GPU
+        self._chunk_bytes = CHUNK_BYTES if self._one_by_one else CHUNK_BYTES_ON_A_GPU
         self._coefficients: Complex[Tensor, "batch half"] | None = None
 
     def hold(self, contribution: Contribution) -> Contribution:
@@ -129,13 +139,13 @@ class TensorSketchAccumulator(Accumulator):
         if columns == 1:
             add_count_sketch(self._sums, gradient, rows)
         else:
-            scatter_matrices(self._sums, gradient.unflatten(1, (-1, columns)).unbind(), rows, own.columns)
+            scatter_matrices(self._sums, gradient.unflatten(1, (-1, columns)), rows, own.columns)
 
     def _add_lookup(self, held: Lookup, output_gradient: Tensor) -> None:
         own, indices = self._hashes[held.parameter], held.indices.get()
         values = held.outputs(output_gradient).to(self._sums.dtype)
         # A number and the index of its feature.
-        chunk = max(1, CHUNK_BYTES // (values[0].numel() * (values.itemsize + 8)))
+        chunk = max(1, self._chunk_bytes // (values[0].numel() * (values.itemsize + 8)))
         for start in range(0, len(values), chunk):
             part = slice(start, start + chunk)
             scatter_lookups(self._sums[part], indices[part], values[part], own.rows, own.columns)
@@ -145,9 +155,9 @@ class TensorSketchAccumulator(Accumulator):
         outputs, inputs = held.outputs(output_gradient), held.inputs.get()
         left, right = (inputs, outputs) if held.transposed else (outputs, inputs)
         rows = own.rows.part(held.first_row, left.shape[2])
-        route = self._route or cheaper_route(left.shape[2], right.shape[2], self._k, held.positional)
+        route = self._route or cheaper_route(left.shape[2], right.shape[2], self._k, held.positional, self._costs)
         add = self._add_by_fourier if route == "fourier" else self._add_by_scatter
-        chunk = _chunk(self._k, left, right, route)
+        chunk = max(1, self._chunk_bytes // (4 * _numbers(self._k, left, right, route)))
         for start in range(0, len(left), chunk):
             part = slice(start, start + chunk)
             add(
@@ -179,9 +189,26 @@ class TensorSketchAccumulator(Accumulator):
             scatter_products(self._sums[part], left.squeeze(1), right.squeeze(1), own.rows, own.columns)
         else:
             products = left.transpose(1, 2) @ right
-            scatter_matrices(self._sums[part], products.unbind(), own.rows, own.columns)
+            scatter_matrices(self._sums[part], products, own.rows, own.columns)
 
     def _add_patches(self, held: Patches, output_gradient: Tensor) -> None:
+        if self._one_by_one:
+            self._add_patches_one_by_one(held, output_gradient)
+            return
+        own, inputs = self._hashes[held.parameter], held.inputs.get()
+        rows, columns = len(own.rows.index), len(own.columns.index)
+        repeats, positions = len(inputs) // held.batch, output_gradient[0, 0].numel()
+        # Patches, and gradients.
+        numbers = repeats * (held.window.groups * columns * positions + rows * columns)
+        chunk = max(1, self._chunk_bytes // (4 * numbers))
+        pairs = zip(output_gradient.split(chunk * repeats), inputs.split(chunk * repeats), strict=True)
+        for sums, (gradient, part) in zip(self._sums.split(chunk), pairs, strict=True):
+            gradients = held.window.weight_gradients(gradient, part).to(sums.dtype)
+            if repeats > 1:
+                gradients = gradients.unflatten(0, (-1, repeats)).sum(dim=1)
+            scatter_matrices(sums, gradients, own.rows, own.columns)
+
+    def _add_patches_one_by_one(self, held: Patches, output_gradient: Tensor) -> None:
         own = self._hashes[held.parameter]
         inputs, batch = held.inputs.get(), held.batch
         filters = output_gradient.new_empty(
@@ -197,9 +224,8 @@ class TensorSketchAccumulator(Accumulator):
             scatter_matrices(self._sums[start : start + chunk], gradients, own.rows, own.columns)
 
 
-def _chunk(k: int, left: Tensor, right: Tensor, route: Route) -> int:
-    """How many examples at a time stay within the temporary memory."""
+def _numbers(k: int, left: Tensor, right: Tensor, route: Route) -> int:
+    """Numbers of temporary memory by example."""
     positions, rows, columns = left.shape[1], left.shape[2], right.shape[2]
     # Two sketches and their transforms, or one gradient and the sums of its parts.
-    numbers = 4 * positions * k if route == "fourier" else rows * columns + 2 * PARTS * k if positions > 1 else 2 * k
-    return max(1, CHUNK_BYTES // (4 * numbers))
+    return 4 * positions * k if route == "fourier" else rows * columns + 2 * PARTS * k if positions > 1 else 2 * k

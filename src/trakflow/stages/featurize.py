@@ -117,4 +117,5 @@ def _batch_size(config: Config, sketch: Sketch, arrays: Mapping[str, Tensor]) ->
     if config.runtime.batch_size != "auto":
         return config.runtime.batch_size
     example = {name: array[:1] for name, array in arrays.items()}
-    return examples_at_once(sketch.bytes_per_example(example), config.runtime.memory_mb * 2**20 // 2)
+    budget = config.runtime.memory_mb * 2**20 // 2
+    return examples_at_once(sketch.bytes_per_example(example), budget, config.runtime.device)
