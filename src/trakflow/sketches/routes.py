@@ -58,11 +58,11 @@ ON_A_CPU = Costs(
     calls=0.0,
 )
 ON_A_GPU = Costs(
-    transform=5e-4,
+    transform=2.5e-4,
     sketch_rows=1e-2,
-    sketch_columns=4e-3,
-    clear=1.6e-3,
-    combine=2e-2,
+    sketch_columns=1e-3,
+    clear=1e-3,
+    combine=8e-3,
     product=0.0,
     scatter=2e-3,
     multiply=5e-5,

@@ -26,8 +26,7 @@ class SparseProjection(Projection):
     One pass over the gradients, without a multiplication by a matrix. E<Px, Py> = <x, y>. On a CPU torch adds until
     there has been so much to add that the compiled kernel (trakflow.sketches.sjlt_kernels) makes up for being loaded;
     the sums are the same to the last bit. On a GPU the kernel of the package sjlt adds where it is installed and built,
-    and is given this matrix in place of its own; or else torch. Neither has been run on a GPU where this project is
-    tested.
+    and is given this matrix in place of its own; or else torch.
 
     Args:
         sizes: Number of entries of each parameter.
