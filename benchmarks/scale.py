@@ -45,6 +45,8 @@ CORES = 2
 # Operations a second of forward and backward passes on one NVIDIA H200 by benchmarks/passes.py, and the peak of its
 # chip, which is an H100's, without and with tensor cores: 46 %, 32 % and 29 % of it.
 GPU_PASSES = {"CIFAR-10": 30.5e12, "ImageNet": 21.7e12, "language model": 288e12}
+# Time to featurize there, in units of a pass.
+GPU_RATIO = {"CIFAR-10": 1.33, "ImageNet": 1.37, "language model": 1.40}
 GPU_PEAK = {"float32": 67e12, "bfloat16": 989e12}
 # Machines of one GPU and two cores as those above.
 MACHINES = 8
@@ -213,7 +215,7 @@ class Work:
     core_seconds: float = 0.0
 
 
-def work(config: Config, model: Model) -> dict[str, Work]:
+def work(config: Config, model: Model, ratio: float = SKETCH_RATIO) -> dict[str, Work]:
     """Return the floating-point operations of passes through the model, and core seconds beside them, of each rule."""
     n, m, checkpoints = config.data.train_size, config.data.target_count, config.checkpoints.total
     k, count = int(config.sketch.k or model.parameters), jobs(config)
@@ -230,8 +232,8 @@ def work(config: Config, model: Model) -> dict[str, Work]:
         "train_checkpoint": Work(
             count.get("train_checkpoint", 0), gradient * seen * part * count.get("train_checkpoint", 0)
         ),
-        "featurize": Work(count["featurize"], SKETCH_RATIO * gradient * n * checkpoints, gram if by_shards else 0),
-        "featurize_targets": Work(checkpoints, SKETCH_RATIO * gradient * m * checkpoints),
+        "featurize": Work(count["featurize"], ratio * gradient * n * checkpoints, gram if by_shards else 0),
+        "featurize_targets": Work(checkpoints, ratio * gradient * m * checkpoints),
         "finalize": Work(checkpoints, 0, checkpoints * EIGH * side**3 + (0 if by_shards else gram)),
         "choose_ridge": Work(1, 0, checkpoints * ridge),
         "score": Work(1, 0, checkpoints * (scoring + solving)),
@@ -256,7 +258,7 @@ def gpu_hours(scale: Scale, rules: Sequence[str] | None = None) -> float:
     """Hours of one GPU for all passes through the model."""
     if scale.gpu is None:
         return 0.0
-    parts = work(scale.config, scale.model)
+    parts = work(scale.config, scale.model, GPU_RATIO[scale.name])
     passes = sum(one.passes for rule, one in parts.items() if rules is None or rule in rules)
     return passes / GPU_PASSES[scale.name] / 3600
 

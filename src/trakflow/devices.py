@@ -20,8 +20,9 @@ def usable_device(name: str | torch.device) -> torch.device:
         raise DeviceError(
             f"runtime.device={name} is no device; use cpu, cuda or cuda:<number> (with TRAKer: device)."
         ) from error
-    # Gradients in float32, on a GPU too: its convolutions would round to ten bits by default.
+    # Gradients in float32, on a GPU too: its convolutions would round to ten bits by default, and its products may.
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
     if device.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError(
             f"runtime.device={device} but no NVIDIA GPU is visible; set runtime.device=cpu (with TRAKer: device='cpu')."
@@ -34,3 +35,11 @@ def usable_device(name: str | torch.device) -> torch.device:
             f"runtime.device={device} cannot be used ({reason}); use cpu, cuda or cuda:<number> (with TRAKer: device)."
         ) from error
     return device
+
+
+def starts_at_once(device: torch.device) -> bool:
+    """Whether an operation begins when it is called, so that staying with one example in the caches is best.
+
+    A GPU takes as long to start one as to do it for many examples, so it should be given all of them.
+    """
+    return device.type == "cpu"

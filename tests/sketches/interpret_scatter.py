@@ -12,11 +12,11 @@ def main(cases_file, found_file):
     found = []
     for case in torch.load(cases_file):
         features, signs = case["features"], case["column_sign"]
-        turns = scatter_triton.Turns.of(case["row_index"], case["row_sign"], len(signs), features.shape[1])
+        ranges = scatter_triton.RowRanges.of(case["row_index"], case["row_sign"], len(signs), features.shape[1])
         if "left" in case:
-            scatter_triton.scatter_products(features, case["left"], case["right"], turns, signs)
+            scatter_triton.scatter_products(features, case["left"], case["right"], ranges, signs)
         else:
-            scatter_triton.scatter_matrices(features, case["matrices"], turns, signs)
+            scatter_triton.scatter_matrices(features, case["matrices"], ranges, signs)
         found.append(features)
     torch.save(found, found_file)
 

@@ -25,4 +25,4 @@ def test_an_example_takes_the_same_memory_wherever_it_lies():
 def test_batches_fill_the_budget_up_to_the_largest_that_pays():
     budgets = (0, 99, 1000, 10**9)
     assert [examples_at_once(100, budget, "cpu") for budget in budgets] == [1, 1, 10, 256]
-    assert [examples_at_once(100, budget, "cuda") for budget in budgets] == [1, 1, 10, 2048]
+    assert [examples_at_once(100, budget, "cuda") for budget in budgets] == [1, 1, 10, 1024]

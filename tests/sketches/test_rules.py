@@ -50,7 +50,8 @@ def test_tensor_sketch_is_the_explicit_scatter_by_whole_batches(name, monkeypatc
     monkeypatch.setattr("trakflow.sketches.tensor_sketch.starts_at_once", lambda device: False)
     model, inputs = make(name)
     expected = tensor_sketch(gradients(model, inputs), shapes_of(model), K, SEED)
-    for bytes_at_once in (1, 1 << 20):
+    # One by one, a few at a time, and all of them.
+    for bytes_at_once in (1, 1 << 15, 1 << 20):
         monkeypatch.setattr("trakflow.sketches.tensor_sketch.CHUNK_BYTES_ON_A_GPU", bytes_at_once)
         assert_equal(tensor_sketch_of(model)({"inputs": inputs}).features, expected)
 

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from zoo import MODULES
 
+from trakflow.sketches import hashing
 from trakflow.sketches.hashing import ColumnHash, Hash, scatter_matrices, scatter_products
 
 HERE = Path(__file__).parent
@@ -75,7 +77,7 @@ def assert_sums(found, kind, shape, dtype):
 def run_script(name, *arguments, **environment):
     done = subprocess.run(
         [sys.executable, HERE / name, *arguments],
-        env={**os.environ, "PYTHONPATH": str(SOURCE), **environment},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (SOURCE, HERE))), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -100,6 +102,28 @@ def interpreted(tmp_path_factory):
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_interpreted_kernels_add_every_entry_to_its_feature(interpreted, kind, shape, dtype):
     assert_sums(interpreted[kind, shape, dtype], kind, shape, dtype)
+
+
+@needs_triton
+def test_the_sketch_by_interpreted_kernels_is_the_cpus():
+    assert run_script("interpret_tensor_sketch.py", TRITON_INTERPRET="1").count("\n") == len(MODULES)
+
+
+def test_a_gpu_for_which_triton_cannot_compile_is_left_to_torch(monkeypatch):
+    class Broken:
+        @staticmethod
+        def try_on(device):
+            raise RuntimeError("Failed to find C compiler")
+
+    monkeypatch.setattr(hashing, "_triton_kernels", lambda: Broken)
+    monkeypatch.setattr(hashing.importlib.util, "find_spec", lambda name: True)
+    with pytest.warns(UserWarning, match="Failed to find C compiler.*torch's scatter"):
+        assert not hashing.has_triton_kernels.__wrapped__(torch.device("cuda"))
+
+
+@needs_gpu
+def test_kernels_can_be_tried_on_a_gpu():
+    assert hashing.has_triton_kernels(torch.device("cuda"))
 
 
 @needs_triton

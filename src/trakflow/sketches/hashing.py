@@ -12,22 +12,30 @@ any order there.
 
 import functools
 import importlib.util
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from trakflow.devices import starts_at_once
 from trakflow.seeds import generator
 from trakflow.sketches import scatter
+
+if TYPE_CHECKING:
+    from trakflow.sketches.scatter_triton import RowRanges
 
 # A large matrix is cut into this many groups of rows with sums of their own, whatever the number of threads.
 PARTS = 4
 LARGE = 1 << 16
+# On a GPU the rows of a block of features are divided among programs of so many, so that a small batch keeps it busy,
+# too: by the layer alone, as the order of the sums is.
+ROWS_EACH = 64
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,8 @@ class Hash:
 
     index: Int[Tensor, " size"]
     sign: Float[Tensor, " size"]
-    _made: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    # What follows from these two and is asked for again with every batch.
+    _cache: dict[Any, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @classmethod
     def draw(cls, size: int, k: int, device: torch.device, *seed: int | str) -> "Hash":
@@ -58,14 +67,15 @@ class Hash:
         own = slice(first, first + size)
         return self._once((first, size), lambda: Hash(self.index[own], self.sign[own]))
 
-    def turns(self, columns: int, k: int) -> Any:
-        """Which rows the kernels of a GPU read where (`scatter_triton.Turns`), for rows of so many columns."""
-        return self._once(("turns", columns, k), lambda: _gather().Turns.of(self.index, self.sign, columns, k))
+    def ranges(self, columns: int, k: int) -> "RowRanges":
+        """Which rows the kernels of a GPU read where, for rows of so many columns."""
+        ranges = _triton_kernels().RowRanges
+        return self._once(("ranges", columns, k), lambda: ranges.of(self.index, self.sign, columns, k))
 
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
-        if key not in self._made:
-            self._made[key] = make()
-        return self._made[key]
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
 
 
 @dataclass(frozen=True)
@@ -107,13 +117,13 @@ def scatter_matrices(
     columns: ColumnHash,
 ) -> None:
     """Add the sketch of one matrix an example to the features, in place."""
-    if features.device.type == "cpu":
+    if starts_at_once(features.device):
         _scatter_one_by_one(features, matrices, rows, columns)
         return
     batch = matrices if isinstance(matrices, Tensor) else torch.stack(list(matrices))
-    if gathers(features.device):
-        turns = rows.turns(len(columns.sign), features.shape[1])
-        _gather().scatter_matrices(features, batch, turns, columns.sign)
+    if has_triton_kernels(features.device):
+        ranges = rows.ranges(len(columns.sign), features.shape[1])
+        _triton_kernels().scatter_matrices(features, batch, ranges, columns.sign)
     else:
         signs = torch.outer(rows.sign, columns.sign).to(features.dtype)
         features.index_add_(1, _index(rows, columns, features.shape[1]), (batch * signs).flatten(1))
@@ -154,9 +164,9 @@ def scatter_products(
     """Add the sketch of one rank-one matrix left x right an example, in place."""
     if scatter.compiled_by_now(features.device, left.numel() * right.shape[1]):
         scatter.scatter_products(features, left, right, (rows.index, rows.sign), columns.sign)
-    elif gathers(features.device):
-        turns = rows.turns(len(columns.sign), features.shape[1])
-        _gather().scatter_products(features, left, right, turns, columns.sign)
+    elif has_triton_kernels(features.device):
+        ranges = rows.ranges(len(columns.sign), features.shape[1])
+        _triton_kernels().scatter_products(features, left, right, ranges, columns.sign)
     else:
         products = (left * rows.sign.to(left.dtype)).unsqueeze(2) * (right * columns.sign.to(right.dtype)).unsqueeze(1)
         features.index_add_(1, _index(rows, columns, features.shape[1]), products.flatten(1))
@@ -167,13 +177,28 @@ def _index(rows: Hash, columns: ColumnHash, k: int) -> Int[Tensor, " entries"]:
 
 
 @functools.cache
-def gathers(device: torch.device) -> bool:
-    """Whether Triton kernels add on this device."""
-    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+def has_triton_kernels(device: torch.device) -> bool:
+    """Whether Triton kernels add on this device: they are compiled at their first use, for which they need a compiler.
+
+    Where they cannot be, torch adds: the same sums in any order, and slower.
+    """
+    if device.type != "cuda" or importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        _triton_kernels().try_on(device)
+    except Exception as error:  # triton's own, the C compiler's, or the driver's
+        reason = " ".join(str(error).split())[:200]
+        warnings.warn(
+            f"Triton cannot compile a kernel for {device} ({reason}), so torch's scatter is used, which is slower. "
+            "Triton needs a C compiler, Python's headers, and a GPU that it supports.",
+            stacklevel=2,
+        )
+        return False
+    return True
 
 
 @functools.cache
-def _gather() -> Any:
+def _triton_kernels() -> Any:
     # Not installed with every build of torch.
     from trakflow.sketches import scatter_triton
 

@@ -3,13 +3,14 @@
 import torch
 from torch import Tensor, nn
 
+from trakflow.devices import starts_at_once
 from trakflow.tasks.base import Batch, Task
 from trakflow.tasks.running import floating_type, run_model
 
 # Beyond which nothing gets faster. A GPU waits for Python at each operation of a small model, so larger batches pay
 # there.
 LARGEST_BATCH = 256
-LARGEST_BATCH_ON_A_GPU = 2048
+LARGEST_BATCH_ON_A_GPU = 1024
 
 
 def examples_at_once(bytes_per_example: int, budget: int, device: torch.device | str) -> int:
@@ -21,9 +22,13 @@ def examples_at_once(bytes_per_example: int, budget: int, device: torch.device |
         device: Where the model is.
 
     Returns:
-        At least 1, however small the budget, and at most 256 on a CPU and 2,048 elsewhere.
+        At least 1, however small the budget, and at most 256 on a CPU and 1,024 elsewhere; on an NVIDIA GPU no more
+        than fit into half of its memory, too.
     """
-    largest = LARGEST_BATCH if torch.device(device).type == "cpu" else LARGEST_BATCH_ON_A_GPU
+    where = torch.device(device)
+    if where.type == "cuda" and torch.cuda.is_available():
+        budget = min(budget, torch.cuda.get_device_properties(where).total_memory // 2)
+    largest = LARGEST_BATCH if starts_at_once(where) else LARGEST_BATCH_ON_A_GPU
     return max(1, min(largest, budget // max(1, bytes_per_example)))
 
 

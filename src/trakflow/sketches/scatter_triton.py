@@ -15,39 +15,41 @@ import triton.language as tl
 from jaxtyping import Float, Int
 from torch import Tensor
 
-# Features of a program, and rows that it reads at a time: 16 sums of a thread.
-FEATURES = 256
+from trakflow.sketches.hashing import ROWS_EACH
+from trakflow.sketches.routes import BLOCK
+
+# Features of a block, which one program makes, and rows that it reads at a time: 16 sums of a thread. The cost model of
+# `routes` knows the block.
+FEATURES = BLOCK
 ROWS = 8
 WARPS = 4
-# Of one program, so that a small batch keeps a GPU busy, too: a function of the layer, as the order of the sums is.
-ROWS_EACH = 64
 # What a GPU takes of programs in the third dimension of a grid.
 EXAMPLES = 65535
 
 
 @dataclass(frozen=True)
-class Turns:
-    """The rows that a program reads: those from `start` on, `count` of them, beginning again after the last.
+class RowRanges:
+    """The rows that reach each block of features: `count` of them from `start` on, beginning again after the last.
 
     Attributes:
         row: In the order of their features.
         index: The feature of each.
         sign: And its sign.
-        start: By program.
-        count: By program.
-        parts: Programs that share the features of one.
+        start: By block.
+        count: By block.
+        parts: Programs among which the rows of a block are divided.
     """
 
     row: Int[Tensor, " rows"]
     index: Int[Tensor, " rows"]
     sign: Float[Tensor, " rows"]
-    start: Int[Tensor, " programs"]
-    count: Int[Tensor, " programs"]
+    start: Int[Tensor, " blocks"]
+    count: Int[Tensor, " blocks"]
     parts: int
 
     @classmethod
-    def of(cls, index: Int[Tensor, " rows"], sign: Float[Tensor, " rows"], columns: int, k: int) -> "Turns":
-        """Find the rows of which an entry goes to some of a program's features.
+    def of(cls, index: Int[Tensor, " rows"], sign: Float[Tensor, " rows"], columns: int, k: int) -> "RowRanges":
+        """Find the rows of which an entry goes to some of a block's features.
 
         Args:
             index: Feature of each row's first entry.
@@ -138,39 +140,46 @@ def gather_products(  # noqa: PLR0913, PLR0917
     tl.store(target, tl.sum(sums, axis=0), mask=feature < k)
 
 
+def try_on(device: torch.device) -> None:
+    """Compile a kernel and run it; raises what triton raises where it cannot."""
+    one = torch.ones(1, device=device)
+    ranges = RowRanges.of(one.int() * 0, one, 1, 1)
+    scatter_products(one.new_zeros(1, 1), one[None], one[None], ranges, one)
+
+
 def scatter_matrices(
     features: Float[Tensor, "batch k"],
     matrices: Float[Tensor, "batch rows columns"],
-    turns: Turns,
+    ranges: RowRanges,
     column_sign: Float[Tensor, " columns"],
 ) -> None:
     """See `hashing.scatter_matrices`; on a CPU only under TRITON_INTERPRET=1."""
-    _launch(gather_matrices, features, (matrices.contiguous(),), turns, column_sign)
+    _launch(gather_matrices, features, (matrices.contiguous(),), ranges, column_sign)
 
 
 def scatter_products(
     features: Float[Tensor, "batch k"],
     left: Float[Tensor, "batch rows"],
     right: Float[Tensor, "batch columns"],
-    turns: Turns,
+    ranges: RowRanges,
     column_sign: Float[Tensor, " columns"],
 ) -> None:
     """See `hashing.scatter_products`; on a CPU only under TRITON_INTERPRET=1."""
-    _launch(gather_products, features, (left.contiguous(), right.contiguous()), turns, column_sign)
+    _launch(gather_products, features, (left.contiguous(), right.contiguous()), ranges, column_sign)
 
 
 @no_type_check
-def _launch(kernel, features: Tensor, sources: tuple[Tensor, ...], turns: Turns, column_sign: Tensor) -> None:
-    rows, columns, k = len(turns.row), len(column_sign), features.shape[1]
+def _launch(kernel, features: Tensor, sources: tuple[Tensor, ...], ranges: RowRanges, column_sign: Tensor) -> None:
+    rows, columns, k = len(ranges.row), len(column_sign), features.shape[1]
     if features.numel() == 0 or rows * columns == 0:
         return
-    hashes = (turns.row, turns.index, turns.sign, turns.start, turns.count, column_sign)
+    hashes = (ranges.row, ranges.index, ranges.sign, ranges.start, ranges.count, column_sign)
     with torch.cuda.device_of(features):
         for first in range(0, len(features), EXAMPLES):
             own = features[first : first + EXAMPLES]
-            partials = torch.empty(turns.parts, *own.shape, dtype=own.dtype, device=own.device)
-            kernel[(len(turns.start), turns.parts, len(own))](
+            partials = torch.empty(ranges.parts, *own.shape, dtype=own.dtype, device=own.device)
+            kernel[(len(ranges.start), ranges.parts, len(own))](
                 *(source[first : first + EXAMPLES] for source in sources), *hashes, partials,
                 rows, columns, k, ROWS_EACH, FEATURES=FEATURES, ROWS=ROWS, num_warps=WARPS,
             )  # fmt: skip
-            own += partials[0] if turns.parts == 1 else partials.sum(dim=0)
+            own += partials[0] if ranges.parts == 1 else partials.sum(dim=0)

@@ -15,12 +15,15 @@ import torch
 from jaxtyping import Complex, Float
 from torch import Tensor, nn
 
+from trakflow.devices import starts_at_once
 from trakflow.sketches.contributions import Contribution, Elementwise, Lookup, Outer, Patches
 from trakflow.sketches.hashing import (
     PARTS,
+    ROWS_EACH,
     ColumnHash,
     Hash,
     add_count_sketch,
+    has_triton_kernels,
     scatter_lookups,
     scatter_matrices,
     scatter_products,
@@ -33,11 +36,6 @@ from trakflow.tasks.base import Task
 # being read; and on a GPU, which is slow to start, as many examples as there is room for beside a model.
 CHUNK_BYTES = 1 << 22
 CHUNK_BYTES_ON_A_GPU = 1 << 28
-
-
-def starts_at_once(device: torch.device) -> bool:
-    """Whether an operation begins as soon as it is called, so that it is best to stay with an example in the caches."""
-    return device.type == "cpu"
 
 
 @dataclass(frozen=True)
@@ -106,6 +104,8 @@ class TensorSketchAccumulator(Accumulator):
         self._sums = torch.zeros(batch, k, dtype=dtype, device=device)
         self._one_by_one = starts_at_once(device)
         self._costs = ON_A_CPU if self._one_by_one else ON_A_GPU
+        # Gradients of rank one are written out only where torch scatters them.
+        self._writes_products = not (self._one_by_one or has_triton_kernels(device))
         self._chunk_bytes = CHUNK_BYTES if self._one_by_one else CHUNK_BYTES_ON_A_GPU
         self._coefficients: Complex[Tensor, "batch half"] | None = None
 
@@ -157,7 +157,7 @@ class TensorSketchAccumulator(Accumulator):
         rows = own.rows.part(held.first_row, left.shape[2])
         route = self._route or cheaper_route(left.shape[2], right.shape[2], self._k, held.positional, self._costs)
         add = self._add_by_fourier if route == "fourier" else self._add_by_scatter
-        chunk = max(1, self._chunk_bytes // (4 * _numbers(self._k, left, right, route)))
+        chunk = max(1, self._chunk_bytes // (4 * self._numbers(left, right, route)))
         for start in range(0, len(left), chunk):
             part = slice(start, start + chunk)
             add(
@@ -192,15 +192,17 @@ class TensorSketchAccumulator(Accumulator):
             scatter_matrices(self._sums[part], products, own.rows, own.columns)
 
     def _add_patches(self, held: Patches, output_gradient: Tensor) -> None:
-        if self._one_by_one:
-            self._add_patches_one_by_one(held, output_gradient)
-            return
         own, inputs = self._hashes[held.parameter], held.inputs.get()
         rows, columns = len(own.rows.index), len(own.columns.index)
         repeats, positions = len(inputs) // held.batch, output_gradient[0, 0].numel()
-        # Patches, and gradients.
-        numbers = repeats * (held.window.groups * columns * positions + rows * columns)
-        chunk = max(1, self._chunk_bytes // (4 * numbers))
+        # Patches and the padded inputs that they are cut from, gradients, and their sketches.
+        padded = 2 * inputs[0].numel() + held.window.groups * columns * positions
+        numbers = repeats * (padded + rows * columns) + self._sketches(rows)
+        chunk = self._chunk_bytes // (4 * numbers)
+        # Patches of large images or volumes, which are many times as large as these, may be too large even of one.
+        if self._one_by_one or chunk == 0:
+            self._add_patches_one_by_one(held, output_gradient)
+            return
         pairs = zip(output_gradient.split(chunk * repeats), inputs.split(chunk * repeats), strict=True)
         for sums, (gradient, part) in zip(self._sums.split(chunk), pairs, strict=True):
             gradients = held.window.weight_gradients(gradient, part).to(sums.dtype)
@@ -223,9 +225,17 @@ class TensorSketchAccumulator(Accumulator):
             ]
             scatter_matrices(self._sums[start : start + chunk], gradients, own.rows, own.columns)
 
+    def _numbers(self, left: Tensor, right: Tensor, route: Route) -> int:
+        """Numbers of temporary memory by example."""
+        positions, rows, columns = left.shape[1], left.shape[2], right.shape[2]
+        if route == "fourier":  # two sketches and their transforms
+            return 4 * positions * self._k
+        if positions > 1:
+            return rows * columns + self._sketches(rows)
+        if self._writes_products:
+            return 2 * rows * columns
+        return 2 * self._k if self._one_by_one else self._sketches(rows)
 
-def _numbers(k: int, left: Tensor, right: Tensor, route: Route) -> int:
-    """Numbers of temporary memory by example."""
-    positions, rows, columns = left.shape[1], left.shape[2], right.shape[2]
-    # Two sketches and their transforms, or one gradient and the sums of its parts.
-    return 4 * positions * k if route == "fourier" else rows * columns + 2 * PARTS * k if positions > 1 else 2 * k
+    def _sketches(self, rows: int) -> int:
+        """Numbers of the sums that are added up in parts."""
+        return 2 * PARTS * self._k if self._one_by_one else (1 + -(-rows // ROWS_EACH)) * self._k
