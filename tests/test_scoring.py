@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from trakflow import scoring
 from trakflow.errors import NumericalError, StoreError
 from trakflow.features import FeatureSet
 from trakflow.kernel import factorize, gram, outer_gram
@@ -46,10 +47,12 @@ def small_blocks(monkeypatch):
 
 
 @pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("few", [0, 128])
 @pytest.mark.parametrize("dtype", [np.float32, np.float16])
 @pytest.mark.parametrize("k", [6, 50])
 @pytest.mark.parametrize("memory", [1, 100, 1500, 5000, 1 << 20])
-def test_scores_are_the_product_of_two_means_whatever_the_memory(write_features, k, memory, dtype):
+def test_scores_are_the_product_of_two_means_whatever_the_memory(monkeypatch, write_features, k, memory, dtype, few):
+    monkeypatch.setattr(scoring, "FEW", few)
     loaders, dense = problem(write_features, k, dtype)
     scores, seen = np.full((N, M), np.nan), np.zeros((N, M), dtype=int)
     order = []

@@ -22,7 +22,7 @@ VERSIONS = {
     "featurize_targets": 4,
     "finalize": 2,
     "choose_ridge": 5,
-    "score": 2,
+    "score": 3,
     "attribute": 1,
     "subsets": 2,
     "retrain": 3,
