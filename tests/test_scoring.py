@@ -108,6 +108,23 @@ def test_one_checkpoint_is_held_at_a_time_and_none_while_rows_are_scored(write_f
 
 
 @pytest.mark.usefixtures("small_blocks")
+def test_what_was_solved_for_some_targets_is_gone_before_the_next_are_begun(monkeypatch, write_features):
+    loaders, _ = problem(write_features, 6)
+    solve, made = scoring._solve, []
+
+    def counted(*arguments):
+        assert len(made) % len(loaders) or all(solved() is None for solved in made)
+        solved = solve(*arguments)
+        made.append(weakref.ref(solved))
+        return solved
+
+    monkeypatch.setattr(scoring, "_solve", counted)
+    for _ in score_blocks(loaders, N, M, 6, 500):
+        pass
+    assert len(made) > 2 * len(loaders)
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_the_best_are_found_without_the_dense_scores_whatever_the_memory(write_features):
     loaders, _ = problem(write_features, 6)
     ((_, _, scores),) = score_blocks(loaders, N, M, 6, 1 << 20)

@@ -2,9 +2,9 @@
 
 What is held: (Phi^T W Phi + ridge I)^-1 phi(z) of every checkpoint for a block of targets (k x columns each), two
 blocks of scores (rows x columns), and of one checkpoint at a time its kernel, or in each thread one block of its
-features and all target features. Where there are too many targets to hold at once, the features are read once for each
-block of them; and twice more to solve where the n x n side was factored. All is float32 but for solving, and where
-products would cancel: then columns take twice the memory.
+features, its product and all target features. Where there are too many targets to hold at once, the features are read
+once for each block of them; and twice more to solve where the n x n side was factored. All is float32 but for solving,
+and where products would cancel: then columns take twice the memory.
 """
 
 import contextlib
@@ -81,10 +81,16 @@ def score_blocks(
     """
     columns = min(_columns(len(checkpoints), m, k, memory_bytes), m if most_columns is None else most_columns)
     for first in range(0, m, columns):
-        targets = slice(first, min(first + columns, m))
-        solved = [_solve(load, targets, 1 / len(checkpoints)) for load in progress(checkpoints, "solve")]
-        for row, scores in _score_rows(solved, n, memory_bytes):
-            yield row, first, scores
+        # By a generator of its own, which lets go of what it holds before the next targets are begun.
+        yield from _score_targets(checkpoints, slice(first, min(first + columns, m)), n, memory_bytes)
+
+
+def _score_targets(
+    checkpoints: Sequence[Loader], targets: slice, n: int, memory_bytes: int
+) -> Iterator[tuple[int, int, Float32[np.ndarray, "rows columns"]]]:
+    solved = [_solve(load, targets, 1 / len(checkpoints)) for load in progress(checkpoints, "solve")]
+    for row, scores in _score_rows(solved, n, memory_bytes):
+        yield row, targets.start, scores
 
 
 def _columns(checkpoints: int, m: int, k: int, memory_bytes: int) -> int:
@@ -117,8 +123,8 @@ def _score_rows(
             edges = [part * len(scores) // count for part in range(count + 1)]
             return [pool.submit(_fill, scores[start:stop], solved, first + start) for start, stop in pairwise(edges)]
 
-        # The next block is begun before this one is done, so that no thread waits for another, and made while the
-        # caller looks at this one; its memory is that of the last one, which the caller has seen.
+        # The next block is begun before this one is done, so that no thread waits at the end of one, and made while
+        # the caller looks at this one; its memory is that of the last one, which the caller has seen.
         parts = begin(0)
         for number, (first, last) in enumerate(progress(ranges, "score")):
             following = begin(number + 1) if number + 1 < len(ranges) else []
@@ -139,7 +145,11 @@ def _workers() -> Iterator[tuple[ThreadPoolExecutor, int]]:
     torch.set_num_threads(1)
     try:
         with ThreadPoolExecutor(count) as pool:
-            yield pool, count
+            try:
+                yield pool, count
+            finally:
+                # Where something failed, what has not begun is of no use.
+                pool.shutdown(cancel_futures=True)
     finally:
         torch.set_num_threads(count)
 
