@@ -1,19 +1,14 @@
 import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from run_script import run_script
 
 from trakflow.errors import DeviceError
 from trakflow.sketches import rademacher
 from trakflow.sketches.philox import random_bits
 from trakflow.sketches.rademacher import RademacherProjection
 
-HERE = Path(__file__).parent
-SOURCE = HERE.parents[1] / "src"
 SEED = 0x7123456789ABCDEF
 
 needs_triton = pytest.mark.skipif(
@@ -59,18 +54,6 @@ def assert_projected(found, case):
     expected = case["features"].double() + gradients @ matrix(case) * k**-0.5
     largest = 1 + gradients.norm(dim=1, keepdim=True) * k**-0.5
     assert float(((found.double() - expected).abs() / largest).max()) < 2e-6
-
-
-def run_script(name, *arguments, **environment):
-    done = subprocess.run(
-        [sys.executable, str(HERE / name), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(SOURCE), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -1,20 +1,15 @@
 """The kernels that scatter on a GPU, interpreted on the CPU and on a GPU where there is one, against explicit sums."""
 
 import importlib.util
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
+from run_script import run_script
 from zoo import MODULES
 
 from trakflow.sketches import hashing
 from trakflow.sketches.hashing import ColumnHash, Hash, scatter_matrices, scatter_products
 
-HERE = Path(__file__).parent
-SOURCE = HERE.parents[1] / "src"
 CPU = torch.device("cpu")
 
 needs_triton = pytest.mark.skipif(
@@ -72,18 +67,6 @@ def assert_sums(found, kind, shape, dtype):
     torch.testing.assert_close(
         found.double(), right, rtol=0, atol=tolerance * float(right.abs().max()) * shape[1] ** 0.5
     )
-
-
-def run_script(name, *arguments, **environment):
-    done = subprocess.run(
-        [sys.executable, HERE / name, *arguments],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (SOURCE, HERE))), **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
