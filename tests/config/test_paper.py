@@ -67,10 +67,17 @@ def test_published_points_stand_beside_the_settings_of_the_papers_size():
 def test_what_the_paper_settings_say_is_not_taken_back_by_the_experiment():
     assert compose_config("cifar2", ["paper=cifar2"]).evaluation.subsets == 100
     make = compose_config("rotten_tomatoes", ["paper=rotten_tomatoes"]).method["influence_arnoldi"].make
-    assert (make["iterations"], make["eigenvalues"]) == (50, 25)
+    assert (make["iterations"], make["eigenvalues"]) == (20, 10)
     make = compose_config("digits", ["paper=quick"]).method["influence_arnoldi"].make
     assert (make["iterations"], make["eigenvalues"]) == (200, 100)
     assert compose_config("digits", ["paper=digits"]).method["traker"].make["k"] == 128
+
+
+@pytest.mark.parametrize("method", ["tracin", "gas", "influence_arnoldi", "ekfac", "traker", "dattri"])
+def test_the_paper_settings_choose_how_many_checkpoints_a_slow_method_takes(method):
+    assert compose_config("digits", ["paper=quick"]).method[method].counts is None
+    config = compose_config("digits", ["paper=quick", f"+paper.counts.{method}=[2]"])
+    assert config.counts_of(method) == [2]
 
 
 def test_without_paper_settings_there_are_none():

@@ -90,8 +90,8 @@ class Paper(Section):
         ridges: Ridges of the figure of LDS against the ridge; null for a variant that it does not show.
         epochs: Of one run, whose weights are attributed by in the figure of cheap checkpoints; ascending.
         ablation: Whether there is a table of ablations, which holds the features of all checkpoints in memory.
-        counts: Numbers of checkpoints of methods that are slow: of `traker`, `dattri`, `influence_function`,
-            `influence_arnoldi` and `ekfac`; the experiment's for those that are not named.
+        counts: Numbers of checkpoints of methods that are slow: of `tracin`, `gas`, `influence_function`,
+            `influence_arnoldi`, `ekfac`, `traker` and `dattri`; the experiment's for those that are not named.
         peer_k: Number of features of `traker` and `dattri`, which without a ridge must be smaller than that of
             examples; left out, the experiment's.
         arnoldi_iterations: Of `influence_arnoldi`; left out, the method's own.
@@ -103,7 +103,8 @@ class Paper(Section):
     epochs: list[PositiveInt] = []
     ablation: bool = True
     counts: dict[
-        Literal["traker", "dattri", "influence_function", "influence_arnoldi", "ekfac"], list[PositiveInt]
+        Literal["tracin", "gas", "influence_function", "influence_arnoldi", "ekfac", "traker", "dattri"],
+        list[PositiveInt],
     ] = {}
     peer_k: PositiveInt | None = None
     arnoldi_iterations: PositiveInt | None = None
