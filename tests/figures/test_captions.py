@@ -64,6 +64,27 @@ def test_of_exchanged_labels_the_part_and_the_seed_are_said():
     assert "Intervals: 95% bootstrap (1,000 resamples) over training examples." in text
 
 
+def test_methods_of_fewer_checkpoints_say_so_where_the_most_of_each_are_drawn():
+    (methods,) = (
+        line
+        for line in lines_of(
+            "mislabel", "fashion_mnist_mislabelled", "paper=fashion_mnist_mislabelled", "+paper.counts.ekfac=[2]"
+        )
+        if line.startswith("Other methods")
+    )
+    assert "EK-FAC (2 checkpoints), " in methods
+    assert "TracIn, " in methods
+    (methods,) = (
+        line for line in lines_of("removal", "fashion_mnist", "paper=fashion_mnist") if "Other methods" in line
+    )
+    assert "influence function (CG) (1 checkpoint), " in methods
+
+
+def test_of_models_that_methods_are_fitted_on_the_number_is_said_wherever_they_are_drawn():
+    text = "\n".join(lines_of("mislabel", "fashion_mnist_mislabelled", "paper=fashion_mnist_mislabelled"))
+    assert "Fitted on retrained models: up to 500 further subsets, 1 model(s) each." in text
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

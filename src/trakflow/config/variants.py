@@ -66,7 +66,7 @@ def cheap_variants(config: Config) -> dict[str, str]:
     if config.paper is None:
         return {}
     whole, third = config.training.epochs, _third(config)
-    found = {"whole_runs": f"runs of {whole} epochs", "short_runs": f"runs of {third} epochs"}
+    found = {"whole_runs": _runs(whole), "short_runs": _runs(third)}
     if not config.paper.epochs:
         return found
     epochs = ", ".join(map(str, config.paper.epochs))
@@ -74,6 +74,10 @@ def cheap_variants(config: Config) -> dict[str, str]:
         "epochs_of_one_run": f"epochs {epochs} of one run",
         "epochs_of_all_runs": f"epochs {epochs} of each run",
     }
+
+
+def _runs(epochs: int) -> str:
+    return f"runs of {epochs} epoch" + "s" * (epochs > 1)
 
 
 def ablated_variants(config: Config) -> dict[str, str]:

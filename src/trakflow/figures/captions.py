@@ -29,7 +29,9 @@ SHOWS = {
 # Those with a line for each method; the others show TRAK alone.
 COMPARE_METHODS = ("lds_vs_compute", "lds_vs_checkpoints", "removal", "mislabel")
 # Those with methods that are fitted on retrained models, or a soft-threshold that is chosen on them.
-READ_FITTED = ("lds_vs_compute", "removal", "ablation")
+READ_FITTED = ("lds_vs_compute", "removal", "mislabel", "ablation")
+# Those that take a method's scores with the most checkpoints that it has, which may be fewer than the experiment's.
+OF_MOST_CHECKPOINTS = ("removal", "mislabel")
 
 
 def caption(name: str, config: Config, facts: Mapping[str, Any]) -> str:
@@ -101,11 +103,20 @@ def _methods(name: str, config: Config) -> Iterator[str]:
         yield f"TRAK: sketch {sketch.name}{k}."
     if name in COMPARE_METHODS:
         others = [
-            method_name(method) + (f" (k = {settings.make['k']:,})" if settings.make.get("k") else "")
+            method_name(method) + _particulars(name, method, config)
             for method, settings in config.method.items()
             if name != "lds_vs_checkpoints" or settings.reads_checkpoints
         ]
         yield f"Other methods: {', '.join(others) or 'none'}."
+
+
+def _particulars(name: str, method: str, config: Config) -> str:
+    """Return what is other than the experiment's, in brackets."""
+    settings, most = config.method[method], config.counts_of(method)[-1:]
+    found = [f"k = {settings.make['k']:,}"] if settings.make.get("k") else []
+    if name in OF_MOST_CHECKPOINTS and settings.reads_checkpoints and most != [config.checkpoints.total]:
+        found.append(f"{most[0]} checkpoint" + "s" * (most[0] > 1))
+    return f" ({', '.join(found)})" if found else ""
 
 
 def _evaluated(name: str, config: Config) -> Iterator[str]:
