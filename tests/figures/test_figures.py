@@ -124,6 +124,11 @@ def test_a_method_has_one_style_in_all_figures_and_bars_come_first_in_the_legend
         assert labels[:2] == ["TRAK", "TracIn"]
     assert styles[0] == styles[1]
     assert method_styles(["trak", "random"])["random"]["color"] == GREY
+    every, few = (
+        method_styles(names) for names in (["trak", "gas", "ekfac", "own"], ["trak", "ekfac", "own", "random"])
+    )
+    assert every["ekfac"] == few["ekfac"] != every["gas"]
+    assert every["own"] == few["own"]
 
 
 def test_the_methods_of_the_paper_differ_by_colour_and_mark_or_line_and_trak_has_its_colour_alone():

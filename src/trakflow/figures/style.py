@@ -26,6 +26,19 @@ GREY = "#6b6b6b"
 # So that lines can be told apart without their colours.
 MARKERS = "os^Dv*PX"
 KINDS = ("-", "--", "-.")
+# A method of these has the same style in every figure, whichever others are in it.
+PLACES = (
+    "tracin",
+    "gas",
+    "representation_similarity",
+    "influence_function",
+    "influence_arnoldi",
+    "ekfac",
+    "traker",
+    "dattri",
+    "empirical_influence",
+    "datamodel",
+)
 # Of methods that are not called as their settings are.
 NAMES = {
     TRAK: "TRAK",
@@ -61,13 +74,15 @@ def line_styles(count: int) -> list[dict[str, Any]]:
 
 
 def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return the style of each method's line, by their order: the same in figures of the same methods."""
+    """Return the style of each method's line: of a known one always the same, of others by their order."""
     # TRAK has the first colour for itself and lies on top; random scores take no colour from the others.
     first, *rest = _palette()
-    names = [name for name in dict.fromkeys(methods) if name not in (TRAK, RANDOM)]
+    given = [name for name in dict.fromkeys(methods) if name not in (TRAK, RANDOM)]
+    names = [*PLACES, *(name for name in given if name not in PLACES)]
+    styles = dict(zip(names, _styles(len(names), rest or [first]), strict=True))
     return {
         TRAK: {"color": first, "marker": MARKERS[0], "linestyle": "-", "linewidth": 2.0, "zorder": 3},
-        **dict(zip(names, _styles(len(names), rest or [first]), strict=True)),
+        **{name: styles[name] for name in given},
         RANDOM: {"color": GREY, "marker": "x", "linestyle": ":", "linewidth": 1.2},
     }
 
