@@ -20,7 +20,7 @@ def test_no_two_files_share_a_path():
             continue
         if not callable(member) and not isinstance(member, property):  # a default of the layout's own
             continue
-        if name in ("shared", "trained"):  # folders, which a variant shares with its experiment
+        if name in ("shared", "trained", "featurized"):  # folders, which a variant shares with its experiment
             continue
         if isinstance(member, property):
             paths.append(getattr(layout, name))
@@ -37,6 +37,15 @@ def test_a_wildcard_pattern_formats_to_the_path_of_an_index():
     layout = Layout("results/x")
     pattern = layout.features("{checkpoint}", "{shard}")
     assert pattern.format(checkpoint=3, shard=1) == layout.features(3, 1)
+
+
+def test_a_variant_may_share_features_and_kernels():
+    whole = Layout("results/x")
+    variant = Layout(whole.variant("other_ridge"), whole.root, own_features=False)
+    for member in ("features", "target_features", "kernel"):
+        indices = (3, 1) if member == "features" else (3,)
+        assert getattr(variant, member)(*indices) == getattr(whole, member)(*indices)
+    assert variant.ridge(1) != whole.ridge(1)
 
 
 def test_a_variant_shares_data_and_retrained_models_and_may_share_checkpoints():

@@ -22,11 +22,13 @@ class Layout:
         root: ``results/<experiment>``, or of one of its variants.
         variant_of: Of a variant, the experiment's root, where its data and retrained models lie.
         own_checkpoints: Of a variant, whether it trains checkpoints of its own.
+        own_features: Of a variant, whether its features and kernels are others than the experiment's.
     """
 
     root: str
     variant_of: str | None = None
     own_checkpoints: bool = False
+    own_features: bool = True
 
     @property
     def shared(self) -> str:
@@ -37,6 +39,11 @@ class Layout:
     def trained(self) -> str:
         """Root of the checkpoints."""
         return self.root if self.own_checkpoints else self.shared
+
+    @property
+    def featurized(self) -> str:
+        """Root of features and kernels."""
+        return self.root if self.own_features else self.shared
 
     @property
     def train(self) -> str:
@@ -63,15 +70,15 @@ class Layout:
 
     def features(self, checkpoint: Index, shard: Index) -> str:
         """Features, Q and W of one shard of training examples."""
-        return f"{self.root}/features/{checkpoint}/{shard}.safetensors"
+        return f"{self.featurized}/features/{checkpoint}/{shard}.safetensors"
 
     def target_features(self, checkpoint: Index) -> str:
         """Features and outputs of the targets."""
-        return f"{self.root}/target_features/{checkpoint}.safetensors"
+        return f"{self.featurized}/target_features/{checkpoint}.safetensors"
 
     def kernel(self, checkpoint: Index) -> str:
         """Eigendecomposition of the Gram matrix."""
-        return f"{self.root}/kernels/{checkpoint}.safetensors"
+        return f"{self.featurized}/kernels/{checkpoint}.safetensors"
 
     def ridge(self, count: Index) -> str:
         """The ridge for the first `count` checkpoints, and how it was chosen."""

@@ -3,6 +3,7 @@
 import pytest
 
 from trakflow.config.compose import compose_config
+from trakflow.config.stages import stage_settings
 from trakflow.config.variants import ablated_variants, cheap_variants, check_paper_figures, sketch_variants, variants
 from trakflow.errors import ConfigError
 
@@ -29,6 +30,8 @@ def test_every_variant_is_a_configuration_of_its_own(config):
         assert own.checkpoints.total == variant.checkpoints
         changed = (own.training, own.checkpoints) != (config.training, config.checkpoints)
         assert changed == variant.own_checkpoints, variant.name
+        featurized = [(stage_settings(one, "featurize"), stage_settings(one, "finalize")) for one in (own, config)]
+        assert variant.own_features == (changed or featurized[0] != featurized[1]), variant.name
 
 
 def test_a_sketch_of_another_kind_keeps_no_setting_of_the_first(config):

@@ -102,7 +102,7 @@ if settings.paper is not None and EVALUATED:
     # A whole variant in one job, which removes what lies between: their features would fill a disk.
     rule variant:
         input:
-            variant_weights,
+            variant_parts,
             **evaluation_inputs(),
             data=rules.prepare_train.output,
             chosen=rules.prepare_targets.output,
@@ -139,7 +139,7 @@ if settings.paper is not None and EVALUATED:
             variant=variant_command,
             ridges=variant_ridges,
         message:
-            "Featurize, score and evaluate variant {wildcards.variant}."
+            "Score and evaluate variant {wildcards.variant}."
         shell:
             "{resources.scripts}/variant.py {resources.experiment} {params.variant}"
             " runtime.threads={threads} job.log={log}"

@@ -20,6 +20,7 @@ def variant_command(wildcards):
             f"job.results={local_path(layout.variant(variant.name))}",
             f"job.variant_of={local_path(layout.root)}",
             f"job.own_checkpoints={str(variant.own_checkpoints).lower()}",
+            f"job.own_features={str(variant.own_features).lower()}",
         ]
     )
 
@@ -30,12 +31,14 @@ def variant_ridges(wildcards):
     return settings.paper.ridges.model_dump() if shown else None
 
 
-def variant_weights(wildcards):
-    """The experiment's checkpoints and what they were trained on, where a variant has none of its own."""
-    if VARIANTS[wildcards.variant].own_checkpoints:
+def variant_parts(wildcards):
+    """What a variant has in common with the experiment: checkpoints, and what they were trained on; or features, too."""
+    variant = VARIANTS[wildcards.variant]
+    if variant.own_checkpoints:
         return []
     weights = [layout.checkpoint(checkpoint) for checkpoint in CHECKPOINTS]
-    return [*weights, *checkpoint_masks(TOTAL)]
+    parts = [] if variant.own_features else scored_parts(TOTAL)
+    return [*weights, *checkpoint_masks(TOTAL), *parts]
 
 
 def tables_of(names):

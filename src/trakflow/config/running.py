@@ -49,3 +49,4 @@ class Job(Section):
     purpose: Literal["evaluation", "fitting"] = "evaluation"
     variant_of: str | None = None
     own_checkpoints: bool = False
+    own_features: bool = True

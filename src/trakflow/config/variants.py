@@ -23,6 +23,7 @@ class Variant:
         overrides: Hydra overrides.
         checkpoints: How many it has.
         own_checkpoints: Whether it trains them; else they are the experiment's.
+        own_features: Whether it featurizes and finalizes; else features and kernels are the experiment's.
         epochs: After which of each run the weights are a checkpoint.
         fraction: Part of the data that they are trained on.
         ridge_curve: Whether its LDS is wanted at each of `paper.ridges`.
@@ -32,6 +33,7 @@ class Variant:
     overrides: tuple[str, ...]
     checkpoints: int
     own_checkpoints: bool
+    own_features: bool
     epochs: tuple[int, ...]
     fraction: float
     ridge_curve: bool
@@ -138,12 +140,15 @@ def _sketches(config: Config, paper: Paper) -> Iterator[Variant]:
         # A value for each, so that nothing of another sketch is left.
         settings = {"name": sketch, "k": k, "side": side, "nonzeros": nonzeros}
         overrides = (f"sketch.{key}={value}" for key, value in settings.items())
-        yield _variant(config, name, *overrides, ridge_curve=is_largest(config, sketch, k))
+        same = all(
+            getattr(config.sketch, key) == (None if value == "null" else value) for key, value in settings.items()
+        )
+        yield _variant(config, name, *overrides, ridge_curve=is_largest(config, sketch, k), own_features=not same)
 
 
 def _cheap(config: Config, paper: Paper) -> Iterator[Variant]:
     total, third = config.checkpoints.total, _third(config)
-    yield _variant(config, "whole_runs", ONE_RIDGE)
+    yield _variant(config, "whole_runs", ONE_RIDGE, own_features=False)
     yield _variant(config, "short_runs", f"training.epochs={third}", ONE_RIDGE, epochs=(third,))
     if paper.epochs:
         kept, size = tuple(paper.epochs), len(paper.epochs)
@@ -173,6 +178,7 @@ def _variant(
     checkpoints: int | None = None,
     fraction: float | None = None,
     ridge_curve: bool = False,
+    own_features: bool = True,
 ) -> Variant:
     own = config.checkpoints.fraction if config.checkpoints.trained_on == "halves" else 1.0
     # A variant has no variants and no other methods: neither would stand what is varied, such as fewer epochs or a
@@ -183,6 +189,7 @@ def _variant(
         overrides=(*overrides, *alone),
         checkpoints=checkpoints or config.checkpoints.total,
         own_checkpoints=epochs is not None,
+        own_features=own_features,
         epochs=epochs or (config.training.epochs,),
         fraction=own if fraction is None else fraction,
         ridge_curve=ridge_curve,

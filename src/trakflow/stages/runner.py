@@ -38,13 +38,14 @@ def run(stage: Stage, repeatable: bool = True, before: Stage | None = None) -> N
         _log_to(OmegaConf.select(raw, "job.log"))
         try:
             config = checked(raw)
-            if config.job.results is None:
+            job = config.job
+            if job.results is None:
                 raise ConfigError(
                     "job.results is not set; give the results folder, for example job.results=results/digits."
                 )
             _limit_threads(config.runtime.threads)
             keep_freed_memory()
-            layout = Layout(config.job.results, config.job.variant_of, config.job.own_checkpoints)
+            layout = Layout(job.results, job.variant_of, job.own_checkpoints, job.own_features)
             if before is not None:
                 before(config, layout)
             for _ in range(config.runtime.repeats if repeatable else 1):

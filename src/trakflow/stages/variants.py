@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,8 +31,9 @@ def variant(config: Config, layout: Layout) -> None:
     Path(layout.root).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.root) as folder:
         inner = replace(layout, root=folder)
-        for checkpoint in progress(range(config.checkpoints.total), "checkpoints"):
-            _checkpoint(_with_job(config, checkpoint=checkpoint), inner)
+        if config.job.own_features:
+            for checkpoint in progress(range(config.checkpoints.total), "checkpoints"):
+                _checkpoint(_with_job(config, checkpoint=checkpoint), inner)
         rows, curve = _evaluated(config, inner)
     write_table(layout.lds, rows)
     write_table(layout.ridge_curve, curve, CURVE)
@@ -50,7 +52,7 @@ def _with_job(config: Config, **changes: int) -> Config:
     return config.model_copy(update={"job": config.job.model_copy(update=changes)})
 
 
-def _evaluated(config: Config, layout: Layout) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+def _evaluated(config: Config, layout: Layout) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     masks, outputs = evaluation_data(config, layout)
     total = config.checkpoints.total
     rows = []
