@@ -165,9 +165,10 @@ def _task(trained: Trained, covered: Covered) -> Any:
 def _batch_sizes(trained: Trained, covered: Covered) -> tuple[int, int]:
     """Training examples at a time, whose gradients by one layer are held, and targets, whose gradients by all are."""
     activations = 2 * activation_bytes(trained.model, trained.task, one_example(trained))
-    budget = trained.memory_bytes // 4
-    rows = max(1, min(LARGEST_BATCH, trained.batch_size, budget // (activations + 8 * covered.entries)))
-    return rows, max(1, budget // (activations + 12 * covered.entries))
+    quarter = trained.memory_bytes // 4
+    rows = max(1, min(LARGEST_BATCH, trained.batch_size, quarter // (activations + 8 * covered.entries)))
+    # All training examples' gradients are taken anew for each batch of targets, so that these have the larger part.
+    return rows, max(1, 3 * quarter // (activations + 12 * covered.entries))
 
 
 def _covered(trained: Trained) -> Covered:
