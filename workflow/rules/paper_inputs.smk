@@ -20,7 +20,7 @@ def variant_command(wildcards):
             f"job.results={local_path(layout.variant(variant.name))}",
             f"job.variant_of={local_path(layout.root)}",
             f"job.own_checkpoints={str(variant.own_checkpoints).lower()}",
-            f"job.own_features={str(variant.own_features).lower()}",
+            *([] if variant.own_features else ["job.own_features=false"]),
         ]
     )
 
