@@ -32,13 +32,13 @@ def variant_ridges(wildcards):
 
 
 def variant_parts(wildcards):
-    """What a variant has in common with the experiment: checkpoints, and what they were trained on; or features, too."""
+    """What a variant takes of the experiment: nothing; or checkpoints, or their features, and what they were trained on."""
     variant = VARIANTS[wildcards.variant]
     if variant.own_checkpoints:
         return []
     weights = [layout.checkpoint(checkpoint) for checkpoint in CHECKPOINTS]
-    parts = [] if variant.own_features else scored_parts(TOTAL)
-    return [*weights, *checkpoint_masks(TOTAL), *parts]
+    parts = weights if variant.own_features else scored_parts(TOTAL)
+    return [*parts, *checkpoint_masks(TOTAL)]
 
 
 def tables_of(names):

@@ -1,4 +1,4 @@
-"""Train (where it has its own checkpoints), featurize, score and evaluate a variant."""
+"""Train and featurize a variant, where these are not the experiment's own, then score and evaluate it."""
 
 from trakflow.stages.runner import run
 from trakflow.stages.variants import variant

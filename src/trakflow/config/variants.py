@@ -135,14 +135,12 @@ def check_paper_figures(config: Config, composed: Callable[[Sequence[str]], Conf
 
 def _sketches(config: Config, paper: Paper) -> Iterator[Variant]:
     for (sketch, k), name in sketch_variants(config).items():
-        side = (config.sketch.side or FACTORIZED_SIDE) if sketch == "factorized" else "null"
-        nonzeros = (config.sketch.nonzeros or 1) if sketch == "sjlt" else "null"
+        side = (config.sketch.side or FACTORIZED_SIDE) if sketch == "factorized" else None
+        nonzeros = (config.sketch.nonzeros or 1) if sketch == "sjlt" else None
         # A value for each, so that nothing of another sketch is left.
         settings = {"name": sketch, "k": k, "side": side, "nonzeros": nonzeros}
-        overrides = (f"sketch.{key}={value}" for key, value in settings.items())
-        same = all(
-            getattr(config.sketch, key) == (None if value == "null" else value) for key, value in settings.items()
-        )
+        overrides = (f"sketch.{key}={'null' if value is None else value}" for key, value in settings.items())
+        same = all(getattr(config.sketch, key) == value for key, value in settings.items())
         yield _variant(config, name, *overrides, ridge_curve=is_largest(config, sketch, k), own_features=not same)
 
 
