@@ -1,8 +1,11 @@
 """What an example takes, by which batch sizes are chosen."""
 
+import weakref
+
 import torch
 
 from trakflow.models.mlp import MLP
+from trakflow.sketches.capture import Capture, Receiver
 from trakflow.sketches.memory import activation_bytes, examples_at_once
 from trakflow.tasks.classification import Classification
 
@@ -26,3 +29,28 @@ def test_batches_fill_the_budget_up_to_the_largest_that_pays():
     budgets = (0, 99, 1000, 10**9)
     assert [examples_at_once(100, budget, "cpu") for budget in budgets] == [1, 1, 10, 256]
     assert [examples_at_once(100, budget, "cuda") for budget in budgets] == [1, 1, 10, 1024]
+
+
+class Counting(Receiver):
+    """Counts how many of the things that it made for the backward pass are alive, each time one is used."""
+
+    class Held:
+        pass
+
+    def __init__(self):
+        self.made, self.alive = [], []
+
+    def hold(self, contribution):
+        held = self.Held()
+        self.made.append(weakref.ref(held))
+        return held
+
+    def add(self, held, output_gradient):
+        self.alive.append(sum(reference() is not None for reference in self.made))
+
+
+def test_what_a_module_keeps_for_the_backward_pass_is_freed_when_it_was_used():
+    model, receiver = MLP(5, [4, 4, 4], 3).eval(), Counting()
+    Capture(model, Classification(), dict(model.named_parameters())).run(arrays(2), 2, receiver)
+    # Weight and bias of each of four layers, the last layer first.
+    assert receiver.alive == [8, 8, 6, 6, 4, 4, 2, 2]
