@@ -9,7 +9,7 @@ from torch import nn
 
 from tiny_bert import bert, padded, sentences
 from trakflow.errors import ConfigError, NumericalError
-from trakflow.methods import gauss_newton
+from trakflow.methods import gauss_newton, influence_function
 from trakflow.methods.base import Trained
 from trakflow.methods.conjugate_gradient import conjugate_gradient
 from trakflow.methods.gauss_newton import GaussNewton
@@ -140,12 +140,29 @@ def test_products_are_second_differences_of_the_loss_of_the_linearised_model(tra
 
 @pytest.mark.parametrize(("task", "outputs"), TASKS, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("curvature", ["loss", "output"])
-def test_an_influence_function_is_its_closed_form(trained, task, outputs, curvature):
+@pytest.mark.parametrize("rank", [0, 2, 128])
+def test_an_influence_function_is_its_closed_form(trained, task, outputs, curvature, rank):
     trained = replace(trained, task=task, model=mlp(outputs))
     matrix = dense(trained, curvature)
     expected = influences(trained, torch.linalg.inv(matrix + 0.03 * torch.eye(len(matrix))))
-    method = InfluenceFunction(damping=0.03, damping_unit="absolute", curvature=curvature, tolerance=1e-8)
+    method = InfluenceFunction(0.03, "absolute", curvature, tolerance=1e-8, rank=rank)
     torch.testing.assert_close(method.scores(trained).double(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_preconditioner_has_no_more_dimensions_than_targets_nor_than_fit(trained, monkeypatch):
+    ranks = []
+
+    class Noted(influence_function.NystromPreconditioner):
+        def __init__(self, product, size, rank, *others):
+            ranks.append(rank)
+            super().__init__(product, size, rank, *others)
+
+    monkeypatch.setattr(influence_function, "NystromPreconditioner", Noted)
+    # A dimension of 27 parameters takes 1,296 bytes of half the memory while it is made.
+    for memory in (2**26, 8_000):
+        InfluenceFunction().scores(replace(trained, memory_bytes=memory))
+    InfluenceFunction(rank=2).scores(trained)
+    assert ranks == [4, 3, 2]
 
 
 def test_relative_damping_is_a_multiple_of_the_mean_diagonal(trained):
@@ -280,6 +297,7 @@ def test_curvature_that_a_task_does_not_have_is_refused(trained):
     ("make", "message"),
     [
         (lambda: InfluenceFunction(damping=0.0), "damping > 0"),
+        (lambda: InfluenceFunction(rank=-1), "rank >= 0"),
         (lambda: InfluenceFunction(damping_unit="mean"), "must be relative or absolute"),
         (lambda: InfluenceArnoldi(iterations=5, eigenvalues=6), "eigenvalues <= iterations"),
     ],

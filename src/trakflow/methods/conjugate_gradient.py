@@ -11,7 +11,13 @@ from trakflow.errors import NumericalError
 Rows = Float[Tensor, "rows p"]
 
 
-def conjugate_gradient(product: Callable[[Rows], Rows], right: Rows, tolerance: float, iterations: int) -> Rows:
+def conjugate_gradient(
+    product: Callable[[Rows], Rows],
+    right: Rows,
+    tolerance: float,
+    iterations: int,
+    precondition: Callable[[Rows], Rows] = lambda rows: rows,
+) -> Rows:
     """Solve A x = b for each row b.
 
     Every row has steps of its own, and takes part no longer once it has converged. A row counts as converged when its
@@ -23,6 +29,7 @@ def conjugate_gradient(product: Callable[[Rows], Rows], right: Rows, tolerance: 
         right: The rows b.
         tolerance: Norm of the residual at which to stop, as a part of that of b.
         iterations: At most so many for each row, those after a new beginning included.
+        precondition: P v of each row, with P symmetric, positive definite and near a multiple of the inverse of A.
 
     Raises:
         NumericalError: Some row has not converged by then, or A is not positive definite.
@@ -37,18 +44,23 @@ def conjugate_gradient(product: Callable[[Rows], Rows], right: Rows, tolerance: 
                 f"iterations: the largest residual is {worst:.2g} of the gradient, and tolerance is {tolerance:g}. "
                 "Raise the method's damping, iterations or tolerance."
             )
-        steps, used = _descend(product, residuals[rows], limits[rows], used, iterations)
+        steps, used = _descend(product, precondition, residuals[rows], limits[rows], used, iterations)
         found[rows] += steps
         residuals[rows] = right[rows] - product(found[rows])
     return found
 
 
 def _descend(
-    product: Callable[[Rows], Rows], residuals: Rows, limits: Float[Tensor, " rows"], used: int, iterations: int
+    product: Callable[[Rows], Rows],
+    precondition: Callable[[Rows], Rows],
+    residuals: Rows,
+    limits: Float[Tensor, " rows"],
+    used: int,
+    iterations: int,
 ) -> tuple[Rows, int]:
     """Return steps by the recursion, from zero until its residuals are half of what is allowed; and iterations used."""
-    found, directions = torch.zeros_like(residuals), residuals.clone()
-    squares = _dot(residuals, residuals)
+    found, directions = torch.zeros_like(residuals), precondition(residuals).clone()
+    inner, squares = _dot(residuals, directions), _dot(residuals, residuals)
     goal = (limits.double() / 2) ** 2
     while used < iterations and len(rows := torch.nonzero(squares > goal).flatten()):
         along = directions[rows]
@@ -59,12 +71,14 @@ def _descend(
                 "The damped Gauss-Newton matrix is not positive definite in the model's precision: a vector v has "
                 f"v^T A v = {curvatures.min().item():.2g}. Raise the method's damping."
             )
-        lengths = (squares[rows] / curvatures).to(found.dtype)[:, None]
+        lengths = (inner[rows] / curvatures).to(found.dtype)[:, None]
         found[rows] += lengths * along
         residuals[rows] -= lengths * image
-        following = _dot(residuals[rows], residuals[rows])
-        directions[rows] = residuals[rows] + (following / squares[rows]).to(found.dtype)[:, None] * along
-        squares[rows] = following
+        left = residuals[rows]
+        turned = precondition(left)
+        following = _dot(left, turned)
+        directions[rows] = turned + (following / inner[rows]).to(found.dtype)[:, None] * along
+        inner[rows], squares[rows] = following, _dot(left, left)
         used += 1
     return found, used
 

@@ -1,5 +1,6 @@
 """Influence functions (Koh & Liang 2017, arXiv 1703.04730) by conjugate gradient on the damped Gauss-Newton matrix."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -11,10 +12,15 @@ from trakflow.methods.base import CheckpointMethod, Planned, Trained
 from trakflow.methods.conjugate_gradient import conjugate_gradient
 from trakflow.methods.gauss_newton import GaussNewton
 from trakflow.methods.gradients import EXACT, check_gradients, gradients, target_gradients
+from trakflow.methods.nystrom import COPIES as COPIES_OF_DIMENSION
+from trakflow.methods.nystrom import NystromPreconditioner
 from trakflow.progress import progress
+from trakflow.seeds import generator
 
 # Rows of p numbers that a target needs while it is solved for: gradient, solution, residual, direction, image, copies.
-COPIES = 10
+COPIES = 12
+
+Preconditioner = Callable[[Float[Tensor, "rows p"]], Float[Tensor, "rows p"]]
 
 
 class InfluenceFunction(CheckpointMethod):
@@ -30,6 +36,8 @@ class InfluenceFunction(CheckpointMethod):
         curvature: `loss`: J^T H J of the loss; `output`: W grad f grad f^T of the task.
         tolerance: Norm of the residual that a solution may have, as a part of that of grad f(z).
         iterations: At most so many of conjugate gradient; more are an error.
+        rank: Products that a preconditioner is made by, which saves most of the iterations; at most, as it has no
+            more than there are targets, nor than fit the memory. 0: none.
     """
 
     def __init__(
@@ -39,19 +47,21 @@ class InfluenceFunction(CheckpointMethod):
         curvature: str = "loss",
         tolerance: float = 1e-3,
         iterations: int = 1000,
+        rank: int = 128,
     ):
         if damping_unit not in ("relative", "absolute"):
             raise ConfigError(f"damping_unit={damping_unit} of method influence_function must be relative or absolute.")
-        if not damping > 0 or not 0 < tolerance < 1 or iterations < 1:
+        if not damping > 0 or not 0 < tolerance < 1 or iterations < 1 or rank < 0:
             raise ConfigError(
-                "Method influence_function takes damping > 0, 0 < tolerance < 1 and iterations >= 1, but has "
-                f"{damping}, {tolerance} and {iterations} (method.influence_function.make)."
+                "Method influence_function takes damping > 0, 0 < tolerance < 1, iterations >= 1 and rank >= 0, but "
+                f"has {damping}, {tolerance}, {iterations} and {rank} (method.influence_function.make)."
             )
         self._damping = damping
         self._relative = damping_unit == "relative"
         self._curvature = curvature
         self._tolerance = tolerance
         self._iterations = iterations
+        self._rank = rank
 
     def check(self, planned: Planned) -> None:
         """Refuse a task without such a curvature, and a model whose products with it cannot be taken or do not fit."""
@@ -70,18 +80,32 @@ class InfluenceFunction(CheckpointMethod):
         matrix = GaussNewton(trained, self._curvature)
         damping = self._damping * (matrix.mean_diagonal() if self._relative else 1.0)
         count, at_once = len(next(iter(trained.targets.values()))), _targets_at_once(trained, matrix)
+        precondition = self._preconditioner(trained, matrix, damping)
         columns = []
         for start in progress(range(0, count, at_once), "solve for targets"):
             block = {name: array[start : start + at_once] for name, array in trained.targets.items()}
-            columns.append(self._scores_of(replace(trained, targets=block), matrix, damping))
+            columns.append(self._scores_of(replace(trained, targets=block), matrix, damping, precondition))
         return torch.cat(columns, dim=1)
 
-    def _scores_of(self, trained: Trained, matrix: GaussNewton, damping: float) -> Float[Tensor, "n m"]:
+    def _preconditioner(self, trained: Trained, matrix: GaussNewton, damping: float) -> Preconditioner:
+        fitting = trained.memory_bytes // 2 // (COPIES_OF_DIMENSION * matrix.dtype.itemsize * matrix.size)
+        targets = next(iter(trained.targets.values()))
+        rank = min(self._rank, len(targets), fitting, matrix.size)
+        if rank == 0:
+            return lambda rows: rows
+        random = generator(trained.seed, "influence_function", trained.number)
+        like = torch.empty(0, dtype=matrix.dtype, device=trained.device)
+        return NystromPreconditioner(matrix, matrix.size, rank, damping, random, like)
+
+    def _scores_of(
+        self, trained: Trained, matrix: GaussNewton, damping: float, precondition: Preconditioner
+    ) -> Float[Tensor, "n m"]:
         solutions = conjugate_gradient(
             lambda vectors: matrix(vectors) + damping * vectors,
             target_gradients(trained, EXACT).to(matrix.dtype),
             self._tolerance,
             self._iterations,
+            precondition,
         ).float()
         rows = []
         for _, found in gradients(trained, EXACT):
