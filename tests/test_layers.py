@@ -9,9 +9,10 @@ PACKAGE = Path(__file__).parents[1] / "src" / "trakflow"
 # From the ground up. Modules of one floor do not import each other across folders.
 FLOORS = [
     {"errors", "seeds", "layout", "ranks", "progress", "allocator", "machine", "held_out"},
+    {"subsets"},
     {"config", "store", "devices", "extras"},
     {"sources"},
-    {"data", "models", "tasks", "subsets"},
+    {"data", "models", "tasks"},
     {"sketches", "training", "kernel"},
     {"features"},
     {"scoring", "topk", "kernel_file"},

@@ -12,6 +12,7 @@ TRAK = "trak"
 # The method that every other one must beat.
 RANDOM = "random"
 EVALUATION = "evaluation"
+FITTING = "fitting"
 
 
 @dataclass(frozen=True)

@@ -86,9 +86,9 @@ def test_a_method_may_have_counts_of_its_own():
 def test_every_method_that_reads_anything_says_that_it_may_have_counts_of_its_own():
     config = compose_config("digits", [f"methods=[trak,{','.join(METHODS)}]", "method.external.make.path=scores.npy"])
     reading = [name for name, method in config.method.items() if method.reads != "neither"]
-    own = [f"method.{name}.counts=[10]" for name in reading]
-    chosen = ["methods=[trak," + ",".join(reading) + "]", *own]
-    assert {tuple(compose_config("digits", chosen).counts_of(name)) for name in reading} == {(10,)}
+    own = [f"method.{name}.counts=[30]" for name in reading]
+    chosen = ["methods=[trak," + ",".join(reading) + "]", "checkpoints.count=30", *own]
+    assert {tuple(compose_config("digits", chosen).counts_of(name)) for name in reading} == {(30,)}
 
 
 def test_with_a_ridge_of_its_own_a_library_may_have_as_many_features_as_it_likes():
@@ -314,6 +314,14 @@ REFUSED = {
     "too few subsets of a method's own": (
         ["methods=[trak,datamodel]", "method.datamodel.counts=[30]", "method.datamodel.make.held_out=0.01"],
         r"method\.datamodel\.counts: datamodel .* which 30 subsets do not give; set it to at least 150",
+    ),
+    "too few subsets to tell examples apart": (
+        ["methods=[trak,empirical_influence]", "fitting.counts=[5,50]"],
+        r"fitting\.counts and fitting\.subsets: empirical_influence .* of the 1437 .* in all or in none of 5 subsets",
+    ),
+    "subsets of a method's own that do not tell examples apart": (
+        ["methods=[trak,empirical_influence]", "method.empirical_influence.counts=[8]"],
+        r"method\.empirical_influence\.counts: .* in none of 8 subsets; set it to larger",
     ),
     "subsets of which hardly any are held out": (
         ["methods=[trak,datamodel]", "method.datamodel.make.held_out=1e-9"],

@@ -10,7 +10,7 @@ from trakflow.evaluation.costs import method_work, training_work
 from trakflow.stages.compute import compute
 from trakflow.store.files import write_json
 
-METHODS = ("methods=[trak,gas,empirical_influence,random]", "fitting.subsets=8", "fitting.counts=[4]")
+METHODS = ("methods=[trak,gas,empirical_influence,random]", "fitting.subsets=12", "fitting.counts=[8]")
 
 
 def took(piece, *seconds):
@@ -41,14 +41,14 @@ def test_seconds_of_a_row_are_those_of_its_jobs_and_their_unit_a_pass(experiment
     compute(config, layout)
     table = pd.read_csv(layout.compute)
     found = {
-        (row.method, count): row for row, count in zip(table.itertuples(), [1, 2, 3, 1, 2, 3, 4, 8, 1], strict=True)
+        (row.method, count): row for row, count in zip(table.itertuples(), [1, 2, 3, 1, 2, 3, 8, 12, 1], strict=True)
     }
     # Two shards, target features and a kernel for each checkpoint; the ridge and the scores of all are two jobs.
     assert [found["trak", count].seconds for count in (1, 2, 3)] == [2 * (4 + 1), 2 * (8 + 1), 2 * (12 + 2)]
     assert [found["gas", count].seconds for count in (1, 2, 3)] == [2 * 2, 2 * 3, 2 * 4]
     assert [found["gas", count].training_seconds for count in (1, 2, 3)] == [2, 4, 6]
     # A batch of four models and their outputs for every four subsets.
-    assert [found["empirical_influence", count].seconds for count in (4, 8)] == [2 * 3, 2 * 5]
+    assert [found["empirical_influence", count].seconds for count in (8, 12)] == [2 * 5, 2 * 7]
     assert np.isnan(found["random", 1].seconds)
     assert found["trak", 1].seconds_low == 5
     assert found["trak", 1].seconds_high == 15

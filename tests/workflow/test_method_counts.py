@@ -7,7 +7,8 @@ METHODS = {
     "method.gas.counts": "[1,2]",
     "method.traker.counts": "[1,3]",
     "fitting.subsets": 24,
-    "method.empirical_influence.counts": "[6]",
+    "method.empirical_influence.counts": "[12]",
+    "evaluation.models_per_batch": 16,
 }
 
 

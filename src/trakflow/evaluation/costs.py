@@ -8,11 +8,10 @@ import numpy as np
 from trakflow.config.schema import Config
 from trakflow.config.shards import batch_count, batch_indices
 from trakflow.errors import StoreError
-from trakflow.layout import TRAK
+from trakflow.layout import FITTING, TRAK
 
 # The whole of a job; a job that serves several numbers of checkpoints names a piece for each.
 WHOLE = "job"
-FITTING = "fitting"
 
 
 @dataclass(frozen=True)

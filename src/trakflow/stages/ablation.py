@@ -12,7 +12,7 @@ from trakflow.config.variants import ablated_variants
 from trakflow.evaluation.ablation import DenseParts, ablated_scores, soft_threshold
 from trakflow.evaluation.lds import lds, predicted_outputs
 from trakflow.evaluation.retrained import read_batches
-from trakflow.layout import Layout
+from trakflow.layout import FITTING, Layout
 from trakflow.stages.attribute import features_of, load_parts
 from trakflow.stages.evaluate import evaluation_data, lds_columns, write_table
 from trakflow.stages.tables import read_table
@@ -67,7 +67,7 @@ def _thresholded(config: Config, layout: Layout, scores: np.ndarray) -> Iterator
         return
     largest = max(config.counts_of(method)[-1] for method in config.fitted_methods)
     batches = batch_count(largest, config.evaluation.models_per_batch)
-    masks, outputs = read_batches(layout, config.fitting.retrains, batches, "fitting")
+    masks, outputs = read_batches(layout, config.fitting.retrains, batches, FITTING)
     actual = outputs.mean(axis=0)
     best = max(PARTS, key=lambda part: lds(predicted_outputs(soft_threshold(scores, part), masks), actual))
     yield f"with a soft-threshold ({best:.0%} of scores zero)", soft_threshold(scores, best)

@@ -12,7 +12,7 @@ from trakflow.config.shards import batch_count
 from trakflow.errors import ConfigError, NumericalError, StoreError
 from trakflow.evaluation.costs import piece_of
 from trakflow.evaluation.retrained import read_batches
-from trakflow.layout import Layout
+from trakflow.layout import FITTING, Layout
 from trakflow.methods.base import CheckpointMethod, CheckpointsMethod, Method, PlainMethod, RetrainedMethod, Scores
 from trakflow.stages.components import instantiate
 from trakflow.stages.provenance import NOT_OF_SCORES, method_provenance, run_facts
@@ -104,7 +104,7 @@ def _fitted(config: Config, layout: Layout, name: str) -> Iterator[tuple[int, Sc
     method = _make(config, name, RetrainedMethod)  # type: ignore[type-abstract]
     counts = config.counts_of(name)
     batches = batch_count(counts[-1], config.evaluation.models_per_batch)
-    masks, outputs = read_batches(layout, config.fitting.retrains, batches, "fitting")
+    masks, outputs = read_batches(layout, config.fitting.retrains, batches, FITTING)
     for count in counts:
         scores = method.scores(masks[:count], outputs[:, :count].mean(axis=0), config.seed)
         yield count, _checked(scores, config, name)
