@@ -149,20 +149,29 @@ def test_an_influence_function_is_its_closed_form(trained, task, outputs, curvat
     torch.testing.assert_close(method.scores(trained).double(), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_preconditioner_has_no_more_dimensions_than_targets_nor_than_fit(trained, monkeypatch):
-    ranks = []
+def test_a_preconditioner_saves_products_of_the_damped_matrix(trained, monkeypatch):
+    taken = []
 
-    class Noted(influence_function.NystromPreconditioner):
-        def __init__(self, product, size, rank, *others):
-            ranks.append(rank)
-            super().__init__(product, size, rank, *others)
+    class Counting(GaussNewton):
+        def __call__(self, vectors):
+            taken[-1].append(len(vectors))
+            return super().__call__(vectors)
 
-    monkeypatch.setattr(influence_function, "NystromPreconditioner", Noted)
-    # A dimension of 27 parameters takes 1,296 bytes of half the memory while it is made.
-    for memory in (2**26, 8_000):
-        InfluenceFunction().scores(replace(trained, memory_bytes=memory))
-    InfluenceFunction(rank=2).scores(trained)
-    assert ranks == [4, 3, 2]
+    monkeypatch.setattr(influence_function, "GaussNewton", Counting)
+    for rank in (0, 20, 128):
+        taken.append([])
+        InfluenceFunction(damping=1e-3, tolerance=1e-6, rank=rank).scores(trained)
+    # The first are those of the mean diagonal. With all 27 dimensions the preconditioner is nearly the inverse.
+    assert sum(taken[0]) > 100 + taken[0][0]
+    assert taken[1][1] == 20
+    assert sum(taken[1]) < 0.7 * sum(taken[0])
+    assert taken[2][1] == 27
+    assert sum(taken[2][2:]) <= 12
+
+
+def test_a_preconditioner_has_at_most_sixteen_dimensions_a_target(trained):
+    method = InfluenceFunction(rank=40)
+    assert [method._rank_for(targets, 1000) for targets in (1, 2, 3)] == [16, 32, 40]
 
 
 def test_relative_damping_is_a_multiple_of_the_mean_diagonal(trained):
@@ -196,7 +205,7 @@ def test_an_influence_function_predicts_what_leaving_an_example_out_does():
 
 def test_conjugate_gradient_that_does_not_converge_is_an_error(trained):
     with pytest.raises(NumericalError, match=r"not converged for 4 of 4 targets in 2 iterations.*Raise the method's"):
-        InfluenceFunction(iterations=2).scores(trained)
+        InfluenceFunction(iterations=2, rank=0).scores(trained)
 
 
 def test_conjugate_gradient_solves_rows_that_need_different_numbers_of_iterations():
@@ -248,7 +257,7 @@ def test_eigenpairs_of_a_matrix_with_negative_eigenvalues_are_the_largest_by_mag
     assert len(largest_eigenpairs(lambda rows: rows @ matrix, torch.ones(40).double(), 40, 40).values) == 5
 
 
-@pytest.mark.parametrize("method", [InfluenceFunction(tolerance=1e-6), InfluenceArnoldi()], ids=["cg", "arnoldi"])
+@pytest.mark.parametrize("method", [InfluenceFunction(rank=8), InfluenceArnoldi()], ids=["cg", "arnoldi"])
 def test_batches_change_nothing(trained, method):
     expected = method.scores(trained)
     found = method.scores(replace(trained, batch_size=3, memory_bytes=12_000))
@@ -259,6 +268,15 @@ def test_batches_change_nothing(trained, method):
 def test_what_does_not_fit_the_memory_is_refused(trained, method):
     with pytest.raises(ConfigError, match=r"by 27 parameters takes 0 MiB.*raise runtime\.memory_mb"):
         method.scores(replace(trained, memory_bytes=1000))
+
+
+def test_a_preconditioner_that_does_not_fit_the_memory_is_refused(trained):
+    # A dimension of 27 parameters takes 648 bytes of half the memory while it is made.
+    with pytest.raises(
+        ConfigError, match=r"rank 27 for 27 .*set method\.influence_function\.make\.rank to at most 6\."
+    ):
+        InfluenceFunction().scores(replace(trained, memory_bytes=8_000))
+    assert InfluenceFunction(rank=6).scores(replace(trained, memory_bytes=8_000)).isfinite().all()
 
 
 def test_memory_is_measured_of_one_example_and_not_of_the_array_that_it_lies_in(trained):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from trakflow.errors import NumericalError
 from trakflow.methods.conjugate_gradient import conjugate_gradient
 from trakflow.methods.nystrom import NystromPreconditioner
 
@@ -44,16 +45,30 @@ def test_of_zero_it_changes_nothing():
 
 def test_conjugate_gradient_finds_the_same_in_a_fraction_of_the_products():
     matrix, _ = with_eigenvalues(1e4 / (1 + np.arange(200.0)) ** 2)
-    damped = matrix + 0.5 * torch.eye(200)
-    right = torch.randn(5, 200, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    right = torch.randn(20, 200, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    expected = torch.linalg.solve(matrix + 0.5 * torch.eye(200), right.T).T
     counts = []
 
     def product(rows):
         counts[-1] += len(rows)
-        return rows @ damped
+        return rows @ matrix
 
-    for precondition in (lambda rows: rows, preconditioner(matrix, 40, 0.5)):
+    for rank in (0, 40):
         counts.append(0)
-        found = conjugate_gradient(product, right, 1e-9, 1000, precondition)
-        torch.testing.assert_close(found, torch.linalg.solve(damped, right.T).T, rtol=1e-7, atol=1e-9)
+        random = np.random.default_rng(1)
+        precondition = NystromPreconditioner(product, 200, rank, 0.5, random, LIKE) if rank else lambda rows: rows
+        found = conjugate_gradient(lambda rows: product(rows) + 0.5 * rows, right, 1e-9, 1000, precondition)
+        torch.testing.assert_close(found, expected, rtol=1e-7, atol=1e-9)
     assert counts[1] < counts[0] / 3
+
+
+@pytest.mark.parametrize("precondition", [lambda rows: -rows, torch.zeros_like, lambda rows: rows * torch.nan])
+def test_a_preconditioner_that_is_not_positive_definite_is_an_error(precondition):
+    matrix, _ = with_eigenvalues(np.geomspace(100.0, 0.5, 12))
+    with pytest.raises(NumericalError, match="positive definite"):
+        conjugate_gradient(lambda rows: rows @ matrix, torch.ones(2, 12, dtype=torch.float64), 1e-6, 100, precondition)
+
+
+def test_products_that_are_not_finite_are_an_error():
+    with pytest.raises(NumericalError, match="not finite"):
+        preconditioner(torch.full((4, 4), torch.inf, dtype=torch.float64), 2, 1.0)

@@ -37,7 +37,7 @@ def check_fitted(name: str, make: Mapping[str, Any], counts: Sequence[int], sett
         )
 
 
-def check_told_apart(
+def check_in_some_and_not_all(
     name: str, make: Mapping[str, Any], counts: Sequence[int], setting: str, size: int, fraction: float, seed: int
 ) -> None:
     """Refuse numbers of subsets by which an example is in all or in none of them, for a method that compares the two.
@@ -62,8 +62,8 @@ def check_told_apart(
     # Imported here: most experiments have no need to draw them, and the command line is to answer soon.
     from trakflow.subsets import random_subsets
 
-    seen = random_subsets(size, fraction, seed, FITTING, range(count)).sum(axis=0)
-    same = int(((seen == 0) | (seen == count)).sum())
+    masks = random_subsets(size, fraction, seed, FITTING, range(count))
+    same = int((masks.all(axis=0) | ~masks.any(axis=0)).sum())
     if same:
         raise ValueError(
             f"{setting}: {name} compares models that have seen an example with others, and {same} of the {size} "

@@ -11,7 +11,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from trakflow.config.attribution import Fitting, Method, Scores, Sketch, Solver
 from trakflow.config.evaluation import Evaluation, Figures, Paper, Removal
-from trakflow.config.fitted_methods import check_fitted, check_told_apart
+from trakflow.config.fitted_methods import check_fitted, check_in_some_and_not_all
 from trakflow.config.gram_matrices import check_inverse
 from trakflow.config.running import Job, Runtime
 from trakflow.config.section import Component, PositiveInt, Section
@@ -79,7 +79,7 @@ class Config(Section):
         self._epochs_are_there()
         self._methods_are_there()
         self._subsets_exist()
-        self._examples_are_told_apart()
+        self._examples_are_in_some_subsets()
         self._examples_can_be_removed()
         self._targets_are_the_training_examples()
         self._sketches_have_their_device()
@@ -124,7 +124,7 @@ class Config(Section):
 
     def _setting_of_fitted(self, name: str) -> str:
         own = self.method[name].counts is not None
-        return f"method.{name}.counts" if own else "fitting.counts and fitting.subsets"
+        return self._setting_of_counts(name) if own else "fitting.counts and fitting.subsets"
 
     def _setting_of_counts(self, name: str) -> str:
         # The files of methods take their counts from those of the paper's figures, where these name them.
@@ -158,11 +158,11 @@ class Config(Section):
                     f"examples that exist; set it lower, or {part} nearer to a half"
                 )
 
-    def _examples_are_told_apart(self) -> None:
+    def _examples_are_in_some_subsets(self) -> None:
         size, fraction = self.data.train_size, self.evaluation.fraction
         for name in self.fitted_methods:
             counts, setting = self.counts_of(name), self._setting_of_fitted(name)
-            check_told_apart(name, self.method[name].make, counts, setting, size, fraction, self.seed)
+            check_in_some_and_not_all(name, self.method[name].make, counts, setting, size, fraction, self.seed)
 
     def _examples_can_be_removed(self) -> None:
         counts = self.removal.counts

@@ -32,7 +32,7 @@ def conjugate_gradient(
         precondition: P v of each row, with P symmetric, positive definite and near a multiple of the inverse of A.
 
     Raises:
-        NumericalError: Some row has not converged by then, or A is not positive definite.
+        NumericalError: Some row has not converged by then, or A or P is not positive definite.
     """
     found, limits = torch.zeros_like(right), tolerance * right.norm(dim=1)
     residuals, used = right.clone(), 0
@@ -47,6 +47,8 @@ def conjugate_gradient(
         steps, used = _descend(product, precondition, residuals[rows], limits[rows], used, iterations)
         found[rows] += steps
         residuals[rows] = right[rows] - product(found[rows])
+        if not residuals.isfinite().all():
+            raise NumericalError("Conjugate gradient came to numbers that are not finite. Raise the method's damping.")
     return found
 
 
@@ -70,6 +72,11 @@ def _descend(
             raise NumericalError(
                 "The damped Gauss-Newton matrix is not positive definite in the model's precision: a vector v has "
                 f"v^T A v = {curvatures.min().item():.2g}. Raise the method's damping."
+            )
+        if not (inner[rows] > 0).all():
+            raise NumericalError(
+                "The preconditioner of conjugate gradient is not positive definite in the model's precision. Set the "
+                "method's rank to 0, or raise its damping."
             )
         lengths = (inner[rows] / curvatures).to(found.dtype)[:, None]
         found[rows] += lengths * along

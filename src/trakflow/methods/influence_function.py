@@ -12,13 +12,14 @@ from trakflow.methods.base import CheckpointMethod, Planned, Trained
 from trakflow.methods.conjugate_gradient import conjugate_gradient
 from trakflow.methods.gauss_newton import GaussNewton
 from trakflow.methods.gradients import EXACT, check_gradients, gradients, target_gradients
-from trakflow.methods.nystrom import COPIES as COPIES_OF_DIMENSION
-from trakflow.methods.nystrom import NystromPreconditioner
+from trakflow.methods.nystrom import ROWS_PER_DIMENSION, NystromPreconditioner
 from trakflow.progress import progress
 from trakflow.seeds import generator
 
 # Rows of p numbers that a target needs while it is solved for: gradient, solution, residual, direction, image, copies.
-COPIES = 12
+ROWS_PER_TARGET = 13
+# Products for the preconditioner that a target pays for; for a few targets, more would cost more than they save.
+RANK_PER_TARGET = 16
 
 Preconditioner = Callable[[Float[Tensor, "rows p"]], Float[Tensor, "rows p"]]
 
@@ -36,8 +37,8 @@ class InfluenceFunction(CheckpointMethod):
         curvature: `loss`: J^T H J of the loss; `output`: W grad f grad f^T of the task.
         tolerance: Norm of the residual that a solution may have, as a part of that of grad f(z).
         iterations: At most so many of conjugate gradient; more are an error.
-        rank: Products that a preconditioner is made by, which saves most of the iterations; at most, as it has no
-            more than there are targets, nor than fit the memory. 0: none.
+        rank: Random vectors whose products with G make a preconditioner, at most 16 for each target, which saves
+            iterations (`trakflow.methods.nystrom`); 0 for none.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class InfluenceFunction(CheckpointMethod):
         """Refuse a task without such a curvature, and a model whose products with it cannot be taken or do not fit."""
         matrix = GaussNewton(planned.trained, self._curvature)
         _targets_at_once(planned.trained, matrix)
+        self._check_rank(planned.trained.memory_bytes, matrix, planned.targets)
         matrix.check_product()
         check_gradients(replace(planned, targets=1), EXACT)
 
@@ -74,12 +76,13 @@ class InfluenceFunction(CheckpointMethod):
         """Solve for as many targets at once as fit the memory, and multiply by the gradients of all training examples.
 
         Raises:
-            ConfigError: Not even one target fits.
+            ConfigError: Not even one target fits, or not the preconditioner.
             NumericalError: Conjugate gradient does not converge.
         """
         matrix = GaussNewton(trained, self._curvature)
-        damping = self._damping * (matrix.mean_diagonal() if self._relative else 1.0)
         count, at_once = len(next(iter(trained.targets.values()))), _targets_at_once(trained, matrix)
+        self._check_rank(trained.memory_bytes, matrix, count)
+        damping = self._damping * (matrix.mean_diagonal() if self._relative else 1.0)
         precondition = self._preconditioner(trained, matrix, damping)
         columns = []
         for start in progress(range(0, count, at_once), "solve for targets"):
@@ -88,14 +91,26 @@ class InfluenceFunction(CheckpointMethod):
         return torch.cat(columns, dim=1)
 
     def _preconditioner(self, trained: Trained, matrix: GaussNewton, damping: float) -> Preconditioner:
-        fitting = trained.memory_bytes // 2 // (COPIES_OF_DIMENSION * matrix.dtype.itemsize * matrix.size)
-        targets = next(iter(trained.targets.values()))
-        rank = min(self._rank, len(targets), fitting, matrix.size)
+        rank = self._rank_for(len(next(iter(trained.targets.values()))), matrix.size)
         if rank == 0:
             return lambda rows: rows
         random = generator(trained.seed, "influence_function", trained.number)
         like = torch.empty(0, dtype=matrix.dtype, device=trained.device)
         return NystromPreconditioner(matrix, matrix.size, rank, damping, random, like)
+
+    def _rank_for(self, targets: int, size: int) -> int:
+        # Not a matter of the memory: where conjugate gradient ends, within the tolerance, is not to depend on it.
+        return min(self._rank, RANK_PER_TARGET * targets, size)
+
+    def _check_rank(self, memory_bytes: int, matrix: GaussNewton, targets: int) -> None:
+        of_one = matrix.dtype.itemsize * ROWS_PER_DIMENSION * matrix.size
+        rank, fitting = self._rank_for(targets, matrix.size), memory_bytes // 2 // of_one
+        if rank > fitting:
+            raise ConfigError(
+                f"A preconditioner of rank {rank} for {matrix.size} parameters takes {rank * of_one >> 20} MiB while "
+                f"it is made, and method influence_function may hold {memory_bytes >> 21}; raise runtime.memory_mb, "
+                f"or set method.influence_function.make.rank to at most {fitting}."
+            )
 
     def _scores_of(
         self, trained: Trained, matrix: GaussNewton, damping: float, precondition: Preconditioner
@@ -114,7 +129,7 @@ class InfluenceFunction(CheckpointMethod):
 
 
 def _targets_at_once(trained: Trained, matrix: GaussNewton) -> int:
-    of_one = matrix.dtype.itemsize * COPIES * matrix.size
+    of_one = matrix.dtype.itemsize * ROWS_PER_TARGET * matrix.size
     if of_one > trained.memory_bytes // 2:
         raise ConfigError(
             f"A target by {matrix.size} parameters takes {of_one >> 20} MiB while it is solved for, and method "

@@ -164,7 +164,7 @@ class Capture:
                 with torch.no_grad():
                     for part in held:
                         receiver.add(part, gradient.movedim(axis, 0))
-                # As autograd does: what was kept for this module is freed before the backward pass reaches larger ones.
+                # As autograd does: freed before the backward pass goes on to earlier modules.
                 held.clear()
 
             output.register_hook(receive)
