@@ -99,6 +99,7 @@ def test_what_is_read_only_under_another_setting_matters_only_then():
         (files, "evaluation.retrains=5", set()),
         (["paper=quick"], "paper.ridges.points=3", set()),
         (["paper=quick"], "paper.sketches.sjlt=[64]", {"draw_paper"}),
+        (["paper=quick"], "paper.trak_k=[64]", {"compute"}),
         (["paper=quick", "~paper.peer_k"], "sketch.k=256", {*GRADIENTS, "ablate", "attribute"}),
     ):
         before, after = compose_config("digits", base), compose_config("digits", [*base, override])

@@ -1,13 +1,29 @@
 """The variants of the paper's figures."""
 
+from dataclasses import replace
+
 import pytest
 
 from trakflow.config.compose import compose_config
 from trakflow.config.stages import stage_settings
-from trakflow.config.variants import ablated_variants, cheap_variants, check_paper_figures, sketch_variants, variants
+from trakflow.config.variants import (
+    ablated_variants,
+    cheap_variants,
+    check_paper_figures,
+    sized_variants,
+    sketch_variants,
+    variants,
+)
 from trakflow.errors import ConfigError
 
-BASE = ("paper=fashion_mnist", "~paper.counts", "training.epochs=12", "checkpoints.count=4", "paper.epochs=[3,6,12]")
+BASE = (
+    "paper=fashion_mnist",
+    "~paper.counts",
+    "paper.trak_k=[]",
+    "training.epochs=12",
+    "checkpoints.count=4",
+    "paper.epochs=[3,6,12]",
+)
 
 
 @pytest.fixture(scope="module")
@@ -121,4 +137,32 @@ def test_a_variant_that_cannot_be_is_named_with_what_it_changes():
 def test_epochs_that_the_figure_of_cheap_checkpoints_varies_are_not_the_experiments():
     base = [*BASE, "checkpoints.epochs=[3,6]", "solver.ridge=1.0"]
     with pytest.raises(ConfigError, match=r"checkpoints\.epochs=\[3, 6\].*set it to null"):
+        check_paper_figures(compose_config("digits", base), lambda overrides: compose_config("digits", base))
+
+
+def test_trak_with_a_further_k_is_timed_and_shared_with_the_figure_of_sketches_where_that_shows_it(config):
+    own = compose_config("digits", [*BASE, "paper.trak_k=[64,128]"])
+    assert sized_variants(own) == {64: "tensor_sketch_64", 128: "tensor_sketch_128"}
+    assert {variant.name for variant in variants(own)} == {variant.name for variant in variants(config)} | {
+        "tensor_sketch_64"
+    }
+    assert {variant.name for variant in variants(own) if variant.timed} == {"tensor_sketch_64", "tensor_sketch_128"}
+    # Nothing else of the variants is another, so that nothing is made again.
+    before = {variant.name: replace(variant, timed=False) for variant in variants(config)}
+    after = {variant.name: replace(variant, timed=False) for variant in variants(own)}
+    assert {name: after[name] for name in before} == before
+    assert after["tensor_sketch_64"].own_features
+    assert not after["tensor_sketch_64"].ridge_curve
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("paper.trak_k=[128,512]", r"paper\.trak_k=\[128, 512\] holds sketch\.k=512.*leave it out"),
+        ("paper.trak_k=[128,64]", r"trak_k=\[128, 64\] must ascend"),
+    ],
+)
+def test_a_k_that_trak_has_itself_or_that_is_out_of_order_is_refused(override, said):
+    base = [*BASE, override, "sketch.k=512"]
+    with pytest.raises(ConfigError, match=said):
         check_paper_figures(compose_config("digits", base), lambda overrides: compose_config("digits", base))

@@ -57,6 +57,15 @@ def test_other_methods_stand_with_their_own_k_and_only_where_they_are_drawn():
     assert not any("LDS" in line or "ntervals" in line for line in gallery)
 
 
+def test_further_k_of_trak_stand_where_they_are_drawn():
+    compute, checkpoints = (
+        lines_of(name, "cifar2", "paper=cifar2", "+paper.trak_k=[128,1024]")
+        for name in ("lds_vs_compute", "lds_vs_checkpoints")
+    )
+    assert "TRAK: sketch tensor_sketch with k = 2,048, and 128 and 1,024 where the legend says so." in compute
+    assert "TRAK: sketch tensor_sketch with k = 2,048." in checkpoints
+
+
 def test_of_exchanged_labels_the_part_and_the_seed_are_said():
     text = "\n".join(lines_of("mislabel", "fashion_mnist_mislabelled"))
     data = "mislabelled.mislabelled(examples=fashion_mnist.train(size=2000), num_classes=10, fraction=0.1, seed=0)"
@@ -74,9 +83,7 @@ def test_methods_of_fewer_checkpoints_say_so_where_the_most_of_each_are_drawn():
     )
     assert "EK-FAC (2 checkpoints), " in methods
     assert "TracIn, " in methods
-    (methods,) = (
-        line for line in lines_of("removal", "fashion_mnist", "paper=fashion_mnist") if "Other methods" in line
-    )
+    (methods,) = (line for line in lines_of("removal", "digits", "paper=digits") if "Other methods" in line)
     assert "influence function (CG) (1 checkpoint), " in methods
 
 

@@ -17,7 +17,7 @@ from trakflow.figures.mislabel import mislabel
 from trakflow.figures.predicted_vs_actual import predicted_vs_actual
 from trakflow.figures.removal import removal
 from trakflow.figures.self_lds import no_self_lds, self_lds
-from trakflow.figures.style import GREY, apply_style, method_styles, save_figure
+from trakflow.figures.style import GREY, apply_style, method_name, method_styles, save_figure
 from trakflow.figures.top_groups import MEANING, shown_groups, top_groups
 from trakflow.layout import Layout
 
@@ -137,6 +137,17 @@ def test_the_methods_of_the_paper_differ_by_colour_and_mark_or_line_and_trak_has
     looks = [(style["color"], style["marker"], style["linestyle"]) for style in styles.values()]
     assert len(set(looks)) == len(looks) == 12
     assert sum(style["color"] == styles["trak"]["color"] for style in styles.values()) == 1
+
+
+def test_trak_with_another_k_has_its_colour_and_a_mark_and_a_name_of_its_own():
+    sizes = ["trak (k = 8)", "trak (k = 16)"]
+    styles = method_styles(["trak", *sizes, "ekfac", "own"])
+    assert {styles[name]["color"] for name in sizes} == {styles["trak"]["color"]}
+    assert len({styles[name]["marker"] for name in ("trak", *sizes)}) == 3
+    assert {name: styles[name] for name in ("ekfac", "own")} == {
+        name: style for name, style in method_styles(["ekfac", "own"]).items() if name in ("ekfac", "own")
+    }
+    assert [method_name(name) for name in sizes] == ["TRAK (k = 8)", "TRAK (k = 16)"]
 
 
 def test_what_scores_made_elsewhere_cost_is_not_said_to_be_nothing():

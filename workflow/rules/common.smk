@@ -24,11 +24,12 @@ from trakflow.config.variants import (
     ablated_variants,
     cheap_variants,
     check_paper_figures,
+    sized_variants,
     sketch_variants,
     variants,
 )
 from trakflow.errors import TrakflowError
-from trakflow.evaluation.costs import method_work, training_work
+from trakflow.evaluation.costs import method_work, training_work, variant_work
 from trakflow.layout import EVALUATION, TRAK, Layout
 
 try:

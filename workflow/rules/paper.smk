@@ -75,6 +75,7 @@ if settings.paper is not None and EVALUATED:
         input:
             measured_work(),
             lds=layout.lds,
+            variants=tables_of(sized_variants(settings).values()),
             unit=rules.forward_backward.output,
         output:
             layout.compute,

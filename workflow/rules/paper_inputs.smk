@@ -21,6 +21,7 @@ def variant_command(wildcards):
             f"job.variant_of={local_path(layout.root)}",
             f"job.own_checkpoints={str(variant.own_checkpoints).lower()}",
             *([] if variant.own_features else ["job.own_features=false"]),
+            *(["job.timed=true"] if variant.timed else []),
         ]
     )
 
@@ -63,17 +64,18 @@ def paper_inputs(name):
 
 def measured_work():
     """Logs of the jobs whose seconds are counted."""
-    return sorted(
-        {
-            layout.log(work.log)
-            for method in settings.methods
-            for count in settings.counts_of(method)
-            for work in (
-                *method_work(settings, method, count),
-                *training_work(settings, method, count),
-            )
-        }
-    )
+    found = {
+        work.log
+        for method in settings.methods
+        for count in settings.counts_of(method)
+        for work in (
+            *method_work(settings, method, count),
+            *training_work(settings, method, count),
+        )
+    }
+    for name in sized_variants(settings).values():
+        found |= {work.log for work in variant_work(name, TOTAL)}
+    return sorted(map(layout.log, found))
 
 
 def paper_targets(wildcards):

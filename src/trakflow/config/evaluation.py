@@ -92,6 +92,7 @@ class Paper(Section):
         ablation: Whether there is a table of ablations, which holds the features of all checkpoints in memory.
         counts: Numbers of checkpoints of methods that are slow: of `tracin`, `gas`, `influence_function`,
             `influence_arnoldi`, `ekfac`, `traker` and `dattri`; the experiment's for those that are not named.
+        trak_k: Further numbers of features k of TRAK in the figure of LDS against compute; ascending.
         peer_k: Number of features of `traker` and `dattri`, which without a ridge must be smaller than that of
             examples; left out, the experiment's.
         arnoldi_iterations: Of `influence_arnoldi`; left out, the method's own.
@@ -106,12 +107,14 @@ class Paper(Section):
         Literal["tracin", "gas", "influence_function", "influence_arnoldi", "ekfac", "traker", "dattri"],
         list[PositiveInt],
     ] = {}
+    trak_k: list[PositiveInt] = []
     peer_k: PositiveInt | None = None
     arnoldi_iterations: PositiveInt | None = None
     arnoldi_eigenvalues: PositiveInt | None = None
 
     @model_validator(mode="after")
-    def _epochs_ascend(self) -> "Paper":
-        if self.epochs != sorted(set(self.epochs)):
-            raise ValueError(f"epochs={self.epochs} must ascend, each once")
+    def _numbers_ascend(self) -> "Paper":
+        for name, numbers in (("epochs", self.epochs), ("trak_k", self.trak_k)):
+            if numbers != sorted(set(numbers)):
+                raise ValueError(f"{name}={numbers} must ascend, each once")
         return self

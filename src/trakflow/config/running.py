@@ -50,3 +50,4 @@ class Job(Section):
     variant_of: str | None = None
     own_checkpoints: bool = False
     own_features: bool = True
+    timed: bool = False

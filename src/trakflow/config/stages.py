@@ -9,7 +9,7 @@ from typing import Any
 
 from trakflow.config.schema import Config
 from trakflow.config.user_code import with_source
-from trakflow.config.variants import ablated_variants, cheap_variants, sketch_variants
+from trakflow.config.variants import ablated_variants, cheap_variants, sized_variants, sketch_variants
 
 VERSIONS = {
     "prepare_train": 2,
@@ -139,6 +139,11 @@ def _counts(config: Config) -> dict[str, Any]:
     return {"counts": {method: config.counts_of(method) for method in config.methods}}
 
 
+def _compute(config: Config) -> dict[str, Any]:
+    sized = sized_variants(config)
+    return {**_counts(config), **({"sized": sized} if sized else {})}
+
+
 def _evaluate_removal(config: Config) -> dict[str, Any]:
     return {
         "seed": config.seed,
@@ -186,7 +191,7 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
         "methods": config.methods,
     },
     "forward_backward": lambda config: {"model": with_source(config.model), "task": with_source(config.task)},
-    "compute": _counts,
+    "compute": _compute,
     "variant": lambda config: {**_lds(config), "counts": config.counts_evaluated},
     "ablate": lambda config: {**_lds(config), "variants": ablated_variants(config)},
     "draw_paper": lambda config: {

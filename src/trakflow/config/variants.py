@@ -27,6 +27,7 @@ class Variant:
         epochs: After which of each run the weights are a checkpoint.
         fraction: Part of the data that they are trained on.
         ridge_curve: Whether its LDS is wanted at each of `paper.ridges`.
+        timed: Whether its seconds are wanted: what it does is done `runtime.repeats` times.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Variant:
     epochs: tuple[int, ...]
     fraction: float
     ridge_curve: bool
+    timed: bool
 
     def training_passes(self, count: int) -> float:
         """Return how many passes over the whole training set it takes to train the first checkpoints."""
@@ -55,7 +57,22 @@ def variants(config: Config) -> list[Variant]:
 def sketch_variants(config: Config) -> dict[tuple[str, int], str]:
     """Return the variant's name of each sketch and k."""
     sketches = {} if config.paper is None else config.paper.sketches
-    return {(sketch, k): f"{sketch}_{k}" for sketch, sizes in sketches.items() for k in sizes}
+    return {(sketch, k): _sketch_name(sketch, k) for sketch, sizes in sketches.items() for k in sizes}
+
+
+def sized_variants(config: Config) -> dict[int, str]:
+    """Return the variant's name of each further k of TRAK in the figure of LDS against compute."""
+    sizes = [] if config.paper is None else config.paper.trak_k
+    return {k: _sketch_name(config.sketch.name, k) for k in sizes}
+
+
+def name_of_size(k: int) -> str:
+    """Return what TRAK with a further k is called where it stands beside other methods."""
+    return f"{TRAK} (k = {k})"
+
+
+def _sketch_name(sketch: str, k: int) -> str:
+    return f"{sketch}_{k}"
 
 
 def is_largest(config: Config, sketch: str, k: int) -> bool:
@@ -107,8 +124,8 @@ def check_paper_figures(config: Config, composed: Callable[[Sequence[str]], Conf
         composed: Composes the experiment with further overrides.
 
     Raises:
-        ConfigError: The ablation table does not fit the memory; `checkpoints.epochs` is set; or a variant cannot be:
-            names it, what it changes and why.
+        ConfigError: The ablation table does not fit the memory; `checkpoints.epochs` is set; `paper.trak_k` holds the
+            experiment's own k; or a variant cannot be: names it, what it changes and why.
     """
     if config.paper is None:
         return
@@ -116,6 +133,11 @@ def check_paper_figures(config: Config, composed: Callable[[Sequence[str]], Conf
         raise ConfigError(
             f"checkpoints.epochs={config.checkpoints.epochs}, which the figure of cheap checkpoints varies by itself; "
             "set it to null, and paper.epochs to those that the figure shows."
+        )
+    if config.sketch.k in config.paper.trak_k:
+        raise ConfigError(
+            f"paper.trak_k={config.paper.trak_k} holds sketch.k={config.sketch.k}, which TRAK itself has in the figure "
+            "of LDS against compute; leave it out."
         )
     # Where k is null it is known when there are features.
     if config.paper.ablation and config.sketch.k is not None:
@@ -134,14 +156,23 @@ def check_paper_figures(config: Config, composed: Callable[[Sequence[str]], Conf
 
 
 def _sketches(config: Config, paper: Paper) -> Iterator[Variant]:
-    for (sketch, k), name in sketch_variants(config).items():
+    shown = sketch_variants(config)
+    sized = {(config.sketch.name, k): name for k, name in sized_variants(config).items()}
+    for (sketch, k), name in (shown | sized).items():
         side = (config.sketch.side or FACTORIZED_SIDE) if sketch == "factorized" else None
         nonzeros = (config.sketch.nonzeros or 1) if sketch == "sjlt" else None
         # A value for each, so that nothing of another sketch is left.
         settings = {"name": sketch, "k": k, "side": side, "nonzeros": nonzeros}
         overrides = (f"sketch.{key}={'null' if value is None else value}" for key, value in settings.items())
         same = all(getattr(config.sketch, key) == value for key, value in settings.items())
-        yield _variant(config, name, *overrides, ridge_curve=is_largest(config, sketch, k), own_features=not same)
+        yield _variant(
+            config,
+            name,
+            *overrides,
+            ridge_curve=(sketch, k) in shown and is_largest(config, sketch, k),
+            own_features=not same,
+            timed=(sketch, k) in sized,
+        )
 
 
 def _cheap(config: Config, paper: Paper) -> Iterator[Variant]:
@@ -177,6 +208,7 @@ def _variant(
     fraction: float | None = None,
     ridge_curve: bool = False,
     own_features: bool = True,
+    timed: bool = False,
 ) -> Variant:
     own = config.checkpoints.fraction if config.checkpoints.trained_on == "halves" else 1.0
     # A variant has no variants and no other methods: neither would stand what is varied, such as fewer epochs or a
@@ -191,6 +223,7 @@ def _variant(
         epochs=epochs or (config.training.epochs,),
         fraction=own if fraction is None else fraction,
         ridge_curve=ridge_curve,
+        timed=timed,
     )
 
 

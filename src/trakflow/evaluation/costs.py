@@ -34,6 +34,11 @@ def piece_of(count: int) -> str:
     return f"count {count}"
 
 
+def piece_of_checkpoint(checkpoint: int) -> str:
+    """Name the piece of a variant's job that featurizes by one checkpoint and factors its Gram matrix."""
+    return f"checkpoint {checkpoint}"
+
+
 def training_work(config: Config, method: str, count: int) -> list[Work]:
     """List the training of the checkpoints that a method attributes by; none for a method that reads none."""
     if method != TRAK and not config.method[method].reads_checkpoints:
@@ -72,6 +77,12 @@ def _trak(config: Config, count: int) -> Iterator[Work]:
         return
     yield Work("choose_ridge")
     yield Work("score")
+
+
+def variant_work(variant: str, count: int) -> list[Work]:
+    """List what a variant of TRAK does for the first `count` checkpoints, all in one job."""
+    log = f"variant/{variant}"
+    return [*(Work(log, piece_of_checkpoint(number)) for number in range(count)), Work(log, piece_of(count))]
 
 
 def _retraining(config: Config, count: int) -> Iterator[Work]:

@@ -100,7 +100,9 @@ def _methods(name: str, config: Config) -> Iterator[str]:
     sketch = config.sketch
     k = "" if sketch.k is None else f" with k = {sketch.k:,}"
     if name != "sketches":
-        yield f"TRAK: sketch {sketch.name}{k}."
+        sized = config.paper.trak_k if config.paper is not None and name == "lds_vs_compute" else []
+        named = " and ".join(f"{size:,}" for size in sized)
+        yield f"TRAK: sketch {sketch.name}{k}{f', and {named} where the legend says so' if sized else ''}."
     if name in COMPARE_METHODS:
         others = [
             method_name(method) + _particulars(name, method, config)

@@ -77,14 +77,30 @@ def method_styles(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return the style of each method's line: of a known one always the same, of others by their order."""
     # TRAK has the first colour for itself and lies on top; random scores take no colour from the others.
     first, *rest = _palette()
-    given = [name for name in dict.fromkeys(methods) if name not in (TRAK, RANDOM)]
+    given = [name for name in dict.fromkeys(methods) if name not in (TRAK, RANDOM) and not _is_sized(name)]
+    sized = [name for name in dict.fromkeys(methods) if _is_sized(name)]
     names = [*PLACES, *(name for name in given if name not in PLACES)]
     styles = dict(zip(names, _styles(len(names), rest or [first]), strict=True))
     return {
         TRAK: {"color": first, "marker": MARKERS[0], "linestyle": "-", "linewidth": 2.0, "zorder": 3},
+        # TRAK with another k keeps its colour.
+        **{
+            name: {
+                "color": first,
+                "marker": MARKERS[1 + number % (len(MARKERS) - 1)],
+                "linestyle": KINDS[1 + number % (len(KINDS) - 1)],
+                "linewidth": 1.2,
+                "zorder": 3,
+            }
+            for number, name in enumerate(sized)
+        },
         **{name: styles[name] for name in given},
         RANDOM: {"color": GREY, "marker": "x", "linestyle": ":", "linewidth": 1.2},
     }
+
+
+def _is_sized(method: str) -> bool:
+    return method.startswith(f"{TRAK} ")
 
 
 def _palette() -> list[str]:
@@ -120,7 +136,9 @@ def legend_of(axes: Axes) -> tuple[list[Any], list[str]]:
 
 def method_name(method: str) -> str:
     """Return a method's name as figures show it."""
-    return NAMES.get(method, method.replace("_", " "))
+    # TRAK with another k says it in brackets.
+    name, space, rest = method.partition(" ")
+    return NAMES.get(name, name.replace("_", " ")) + space + rest
 
 
 def save_figure(figure: Figure, table: pd.DataFrame, layout: Layout, name: str) -> None:

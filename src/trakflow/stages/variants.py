@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from trakflow.config.schema import Config
+from trakflow.evaluation.costs import piece_of, piece_of_checkpoint
 from trakflow.layout import Layout
 from trakflow.progress import progress
 from trakflow.scoring import score_blocks
@@ -17,6 +18,7 @@ from trakflow.stages.attribute import choose_ridge, features_of, finalize, load_
 from trakflow.stages.checkpoints import train_checkpoint
 from trakflow.stages.evaluate import evaluation_data, lds_columns, write_table
 from trakflow.stages.featurize import featurize, featurize_targets
+from trakflow.stages.timing import timed
 from trakflow.store.files import read_facts
 
 # Of the table of LDS against the ridge, which has no rows where no figure shows it.
@@ -26,26 +28,33 @@ CURVE = ("ridge", "lds", "ci_low", "ci_high", "subsets", "retrains")
 def variant(config: Config, layout: Layout) -> None:
     """Write a variant's LDS for each number of its checkpoints, and for all of them at each of `paper.ridges`.
 
-    All in one job, and what lies between is removed: the features of all variants would fill a disk.
+    All in one job, and what lies between is removed: the features of all variants would fill a disk. How long its
+    pieces took is in the log.
     """
     Path(layout.root).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=layout.root) as folder:
         inner = replace(layout, root=folder)
         if config.job.own_features:
             for checkpoint in progress(range(config.checkpoints.total), "checkpoints"):
-                _checkpoint(_with_job(config, checkpoint=checkpoint), inner)
+                _checkpoint(_with_job(config, checkpoint=checkpoint), inner, checkpoint)
         rows, curve = _evaluated(config, inner)
     write_table(layout.lds, rows)
     write_table(layout.ridge_curve, curve, CURVE)
 
 
-def _checkpoint(config: Config, layout: Layout) -> None:
+def _checkpoint(config: Config, layout: Layout, checkpoint: int) -> None:
     if config.job.own_checkpoints:
         train_checkpoint(config, layout)
-    for shard in range(config.shards):
-        featurize(_with_job(config, shard=shard), layout)
-    featurize_targets(config, layout)
-    finalize(config, layout)
+    for _ in range(_repeats(config)):
+        with timed(piece_of_checkpoint(checkpoint)):
+            for shard in range(config.shards):
+                featurize(_with_job(config, shard=shard), layout)
+            featurize_targets(config, layout)
+            finalize(config, layout)
+
+
+def _repeats(config: Config) -> int:
+    return config.runtime.repeats if config.job.timed else 1
 
 
 def _with_job(config: Config, **changes: int) -> Config:
@@ -58,8 +67,10 @@ def _evaluated(config: Config, layout: Layout) -> tuple[list[dict[str, Any]], li
     rows = []
     for count in config.counts_evaluated:
         part = _with_job(config, count=count)
-        choose_ridge(part, layout)
-        score(part, layout)
+        for _ in range(_repeats(config)):
+            with timed(piece_of(count)):
+                choose_ridge(part, layout)
+                score(part, layout)
         ridge, k = read_facts(layout.ridge(count), "value")["value"], features_of(config, layout, 0).k
         scores = np.load(layout.score_array(count, total))
         rows.append({"checkpoints": count, "ridge": ridge, "k": k} | lds_columns(config, scores, masks, outputs))
