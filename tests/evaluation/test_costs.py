@@ -2,6 +2,7 @@
 
 import logging
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,23 @@ def test_a_fitted_method_costs_its_part_of_each_batch_of_models(config):
 
 def test_scores_from_nothing_have_no_known_cost(config):
     assert method_work(config, "random", 1) == []
+
+
+def test_jobs_are_repeated_exactly_where_their_seconds_are_counted():
+    methods = "methods=[trak,tracin,traker,influence_arnoldi,random]"
+    config = compose_config("digits", [methods, *CHOSEN[1:]])
+    counted = {
+        work.log.split("/")[0]
+        for method in config.methods
+        for count in config.counts_of(method)
+        for work in (*method_work(config, method, count), *training_work(config, method, count))
+    }
+    # One script makes the scores of all methods but TRAK.
+    scores = {f"attribute_{method}" for method in config.method}
+    counted = {"attribute" if rule in scores else rule for rule in counted}
+    scripts = Path(__file__).parents[2] / "workflow" / "scripts"
+    repeated = {path.stem for path in scripts.glob("*.py") if "repeatable=True" in path.read_text(encoding="utf8")}
+    assert repeated == counted
 
 
 def test_seconds_are_medians_of_repeats_times_shares():

@@ -4,4 +4,4 @@ from trakflow.stages.ablation import ablate
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(ablate, repeatable=False)
+    run(ablate)

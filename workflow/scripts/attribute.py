@@ -4,4 +4,4 @@ from trakflow.stages.methods import attribute
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(attribute)
+    run(attribute, repeatable=True)

@@ -4,4 +4,4 @@ from trakflow.stages.methods import attribute_checkpoint
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(attribute_checkpoint)
+    run(attribute_checkpoint, repeatable=True)

@@ -4,4 +4,4 @@ from trakflow.stages.methods import attribute_checkpoints
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(attribute_checkpoints)
+    run(attribute_checkpoints, repeatable=True)

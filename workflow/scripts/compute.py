@@ -4,4 +4,4 @@ from trakflow.stages.compute import compute
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(compute, repeatable=False)
+    run(compute)

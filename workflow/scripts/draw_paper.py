@@ -4,4 +4,4 @@ from trakflow.stages.paper import draw_paper
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(draw_paper, repeatable=False)
+    run(draw_paper)

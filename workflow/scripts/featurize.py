@@ -4,4 +4,4 @@ from trakflow.stages.featurize import featurize
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(featurize)
+    run(featurize, repeatable=True)

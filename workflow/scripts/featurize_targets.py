@@ -4,4 +4,4 @@ from trakflow.stages.featurize import featurize_targets
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(featurize_targets)
+    run(featurize_targets, repeatable=True)

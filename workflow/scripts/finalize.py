@@ -4,4 +4,4 @@ from trakflow.stages.attribute import finalize
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(finalize)
+    run(finalize, repeatable=True)

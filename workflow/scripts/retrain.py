@@ -4,4 +4,4 @@ from trakflow.stages.retrain import retrain
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(retrain, repeatable=False)
+    run(retrain)

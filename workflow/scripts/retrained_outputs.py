@@ -4,4 +4,4 @@ from trakflow.stages.retrain import retrained_outputs
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(retrained_outputs, repeatable=False)
+    run(retrained_outputs)

@@ -4,4 +4,4 @@ from trakflow.stages.attribute import score
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(score)
+    run(score, repeatable=True)

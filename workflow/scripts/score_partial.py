@@ -4,4 +4,4 @@ from trakflow.stages.attribute import score_partial
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(score_partial)
+    run(score_partial, repeatable=True)

@@ -5,4 +5,4 @@ from trakflow.stages.preconditions import check_experiment
 from trakflow.stages.runner import run
 
 if __name__ == "__main__":
-    run(train_checkpoint, before=check_experiment)
+    run(train_checkpoint, repeatable=True, before=check_experiment)

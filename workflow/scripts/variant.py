@@ -4,4 +4,4 @@ from trakflow.stages.runner import run
 from trakflow.stages.variants import variant
 
 if __name__ == "__main__":
-    run(variant, repeatable=False)
+    run(variant)

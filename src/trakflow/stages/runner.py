@@ -22,14 +22,15 @@ Stage = Callable[[Config, Layout], None]
 log = logging.getLogger("trakflow")
 
 
-def run(stage: Stage, repeatable: bool = True, before: Stage | None = None) -> None:
+def run(stage: Stage, repeatable: bool = False, before: Stage | None = None) -> None:
     """Compose the configuration from the command line by Hydra and call a stage.
 
     An error that the user can mend ends in exit code 1 and a sentence.
 
     Args:
         stage: Takes the configuration and the layout; `config.job` says which piece of work it does.
-        repeatable: Whether `runtime.repeats` applies: for the sake of the seconds in its log, it is done that often.
+        repeatable: Whether `runtime.repeats` applies: stage compute counts the seconds in its log, for the sake of
+            which it is done that often.
         before: What is done once before it, and is no part of these seconds.
     """
 
