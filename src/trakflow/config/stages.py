@@ -139,11 +139,6 @@ def _counts(config: Config) -> dict[str, Any]:
     return {"counts": {method: config.counts_of(method) for method in config.methods}}
 
 
-def _compute(config: Config) -> dict[str, Any]:
-    sized = sized_variants(config)
-    return {**_counts(config), **({"sized": sized} if sized else {})}
-
-
 def _evaluate_removal(config: Config) -> dict[str, Any]:
     return {
         "seed": config.seed,
@@ -191,7 +186,7 @@ _READS: dict[str, Callable[[Config], dict[str, Any]]] = {
         "methods": config.methods,
     },
     "forward_backward": lambda config: {"model": with_source(config.model), "task": with_source(config.task)},
-    "compute": _compute,
+    "compute": lambda config: {**_counts(config), "sized": list(sized_variants(config).values())},
     "variant": lambda config: {**_lds(config), "counts": config.counts_evaluated},
     "ablate": lambda config: {**_lds(config), "variants": ablated_variants(config)},
     "draw_paper": lambda config: {
