@@ -159,6 +159,7 @@ def test_trak_with_a_further_k_is_timed_and_shared_with_the_figure_of_sketches_w
     ("override", "said"),
     [
         ("paper.trak_k=[128,512]", r"paper\.trak_k=\[128, 512\] holds sketch\.k=512.*leave it out"),
+        ("paper.epoch_runs=[4,1]", r"epoch_runs=\[4, 1\] must ascend"),
         ("paper.trak_k=[128,64]", r"trak_k=\[128, 64\] must ascend"),
     ],
 )
@@ -166,3 +167,19 @@ def test_a_k_that_trak_has_itself_or_that_is_out_of_order_is_refused(override, s
     base = [*BASE, override, "sketch.k=512"]
     with pytest.raises(ConfigError, match=said):
         check_paper_figures(compose_config("digits", base), lambda overrides: compose_config("digits", base))
+
+
+def test_epochs_are_of_as_many_runs_as_are_asked_for():
+    own = compose_config("digits", [*BASE, "paper.epoch_runs=[2,4]"])
+    found = {variant.name: variant.checkpoints for variant in variants(own) if variant.name.startswith("epochs")}
+    assert found == {"epochs_of_2_runs": 6, "epochs_of_all_runs": 12}
+    assert cheap_variants(own)["epochs_of_2_runs"] == "epochs 3, 6, 12 of each of 2 runs"
+
+
+def test_the_relative_ridge_of_one_is_relative_whatever_the_experiments_is(config):
+    absolute = compose_config("digits", [*BASE, "solver.ridge=5", "solver.ridge_unit=absolute"])
+    named = {*cheap_variants(absolute), "whole_runs", "everything"}
+    for variant in variants(absolute):
+        if variant.name in named:
+            own = compose_config("digits", [*BASE, "solver.ridge_unit=absolute", *variant.overrides]).solver
+            assert (own.ridge, own.ridge_unit) == (1.0, "relative"), variant.name

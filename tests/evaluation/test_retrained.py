@@ -5,6 +5,7 @@ import pytest
 
 from trakflow.errors import StoreError
 from trakflow.evaluation.retrained import read_batches, read_retrained
+from trakflow.stages.describe import describe
 from trakflow.stages.evaluate import evaluation_data, subsets
 from trakflow.stages.retrain import retrain, retrained_outputs
 
@@ -29,6 +30,16 @@ def test_everything_in_a_folder_is_what_the_evaluation_reads(retrained):
     expected = evaluation_data(retrained.config, retrained.layout)
     np.testing.assert_array_equal(masks, expected[0])
     np.testing.assert_array_equal(outputs, expected[1])
+
+
+def test_outputs_of_more_retrains_than_the_folder_is_configured_with_are_left_out(retrained):
+    retrained.configure("evaluation.retrains=1", "evaluation.subsets=4").run(describe)
+    masks, outputs = read_retrained(retrained.layout.root)
+    assert masks.shape == (4, 60)
+    assert outputs.shape == (1, 4, 7)
+    retrained.configure("evaluation=none").run(describe)
+    with pytest.raises(StoreError, match="evaluation=retrain"):
+        read_retrained(retrained.layout.root)
 
 
 def test_a_folder_without_retrained_models_says_so(tmp_path):

@@ -98,6 +98,18 @@ def test_products_are_those_of_the_dense_matrix(trained, monkeypatch, task, outp
     assert matrix.mean_diagonal() == pytest.approx(expected.diagonal().mean().item(), rel=0.35)
 
 
+def test_vectors_of_the_mean_diagonal_fit_the_memory(trained, monkeypatch):
+    matrix, rows = GaussNewton(trained), []
+    expected = matrix.mean_diagonal()
+    product = GaussNewton.__call__
+    monkeypatch.setattr(
+        GaussNewton, "__call__", lambda self, vectors: rows.append(len(vectors)) or product(self, vectors)
+    )
+    assert GaussNewton(replace(trained, memory_bytes=2**14)).mean_diagonal() == pytest.approx(expected, rel=1e-12)
+    assert sum(rows) == gauss_newton.PROBES
+    assert max(rows) * matrix.size * 5 * 8 <= 2**12
+
+
 class Scaled(nn.Module):
     """With a parameter that has no dimension, as the scale of CLIP has none."""
 

@@ -20,6 +20,7 @@ from trakflow.stages.figures import (
     draw_self_lds,
 )
 from trakflow.stages.retrain import retrain, retrained_outputs
+from trakflow.store.array_file import ArrayFile, write_arrays
 
 DRAW = (draw_gallery, draw_lds_vs_checkpoints, draw_predicted_vs_actual, draw_self_lds)
 
@@ -139,6 +140,19 @@ def test_every_figure_is_written_in_three_forms_and_equal_runs_give_equal_bytes(
     masks, outputs = evaluation_data(finished.config, finished.layout)
     np.testing.assert_allclose(shown["actual"], outputs[:, :, 0].mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(shown["predicted"], masks @ finished.scores()[:, 0].astype(np.float64), rtol=1e-9)
+
+
+@pytest.mark.parametrize("texts", [True, False])
+def test_a_gallery_of_inputs_by_another_name_shows_texts_or_ids(finished, texts):
+    for path in (finished.layout.train, finished.layout.targets):
+        file = ArrayFile(path)
+        arrays = {"input_ids" if name == "inputs" else name: file.read(name) for name in file.names}
+        if texts:
+            arrays["texts"] = np.tile(np.frombuffer(b"word", np.uint8), (len(arrays["ids"]), 1))
+        write_arrays(path, arrays, file.provenance)
+    finished.run(draw_gallery)
+    drawn = Path(finished.layout.figure("gallery", "svg")).read_text(encoding="utf8")
+    assert ("word" in drawn) == texts
 
 
 def test_without_a_self_lds_the_figure_says_why(experiment):

@@ -14,6 +14,7 @@ from trakflow.stages.evaluate import evaluate, subsets
 from trakflow.stages.methods import attribute, attribute_checkpoint, attribute_checkpoints
 from trakflow.stages.prepare import prepare_train
 from trakflow.stages.retrain import retrain, retrained_outputs
+from trakflow.stages.trained import FirstCheckpoints
 from trakflow.store.files import read_json
 
 METHODS = ("methods=[trak,tracin,empirical_influence,random]", "fitting.subsets=12", "fitting.counts=[8]")
@@ -211,3 +212,10 @@ def test_a_method_of_another_kind_than_its_configuration_says_is_refused(outside
     run = outside("method.labels.reads=neither")
     with pytest.raises(ConfigError, match=r"method\.labels reads neither.*PlainMethod, but returned a Labels"):
         run.run(attribute, method="labels")
+
+
+def test_masks_of_checkpoints_that_a_folder_had_before_are_not_taken(experiment):
+    run = experiment().prepare().train()
+    assert FirstCheckpoints(run.config, run.layout, 1)[0].mask.sum() == 30
+    run.configure("checkpoints.count=null", f"checkpoints.files=['{run.layout.checkpoint(0)}']")
+    assert FirstCheckpoints(run.config, run.layout, 1)[0].mask is None

@@ -89,7 +89,23 @@ IMPOSSIBLE = {
     ),
     "no ridge and as many features as parameters": (
         ["sketch=identity", "sketch.k=null", "solver.ridge=0", "solver.ridge_unit=absolute"],
-        r"sketch=identity has 610 features for this model, and data\.train_size is 60",
+        r"sketch=identity has 610 features for this model of 610 parameters, and data\.train_size is 60",
+    ),
+    "no ridge and more features than parameters": (
+        ["sketch.k=40", "sketch.parameters=['*.bias']", "solver.ridge=0", "solver.ridge_unit=absolute"],
+        r"has 40 features for this model of 18 parameters",
+    ),
+    "a published formula with more features than parameters": (
+        [
+            "paper=quick",
+            "paper.epochs=[]",
+            "data.target_count=10",
+            "checkpoints.count=5",
+            "sketch.k=40",
+            "sketch.parameters=['*.bias']",
+            "data.train_size=200",
+        ],
+        r"with k = 40; but this model has 18 parameters.*paper\.ablation=false",
     ),
     "a task that stumbles": (
         ["task._target_=planned_by_a_test.Careless"],

@@ -1,6 +1,8 @@
 """Variants of an experiment: what they take from it, and what they make themselves."""
 
 import logging
+import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,7 @@ import pytest
 
 from trakflow.evaluation.costs import variant_work
 from trakflow.layout import Layout
+from trakflow.stages import variants
 from trakflow.stages.attribute import finalize
 from trakflow.stages.timing import read_seconds
 from trakflow.stages.variants import variant
@@ -55,3 +58,26 @@ def test_each_piece_of_a_timed_variant_is_done_as_often_as_seconds_are_wanted(ex
     pieces = read_seconds(log)
     assert set(pieces) == {work.piece for count in run.config.counts_evaluated for work in variant_work("same", count)}
     assert {len(seconds) for seconds in pieces.values()} == {3 if timed else 1}
+
+
+def test_what_a_killed_job_left_of_a_variant_is_removed(experiment, tmp_path):
+    run = evaluated_by_files(experiment, tmp_path).prepare().train()
+    run.layout = Layout(run.layout.variant("same"), run.layout.root)
+
+    def killed():
+        variants.finalize = lambda *_: os._exit(1)
+        run.run(variant)
+
+    job = multiprocessing.get_context("fork").Process(target=killed)
+    job.start()
+    job.join()
+    assert job.exitcode == 1
+    left = _files(run.layout.root)
+    assert any(path.parent.parent.name == "features" for path in left)
+    run.run(variant)
+    assert not left & _files(run.layout.root)
+    assert {Path(run.layout.lds), Path(run.layout.ridge_curve)} == _files(run.layout.root)
+
+
+def _files(folder):
+    return {path for path in Path(folder).rglob("*") if path.is_file()}

@@ -89,6 +89,7 @@ class Paper(Section):
         sketches: Numbers of features k of each sketch in the figure of LDS against k.
         ridges: Ridges of the figure of LDS against the ridge; null for a variant that it does not show.
         epochs: Of one run, whose weights are attributed by in the figure of cheap checkpoints; ascending.
+        epoch_runs: Of how many runs, in one variant each; ascending; null for one of one and one of all.
         ablation: Whether there is a table of ablations, which holds the features of all checkpoints in memory.
         counts: Numbers of checkpoints of methods that are slow: of `tracin`, `gas`, `influence_function`,
             `influence_arnoldi`, `ekfac`, `traker` and `dattri`; the experiment's for those that are not named.
@@ -102,6 +103,7 @@ class Paper(Section):
     sketches: dict[Projection, Annotated[list[PositiveInt], Field(min_length=1)]] = {}
     ridges: RidgeGrid | None = RidgeGrid(points=13)
     epochs: list[PositiveInt] = []
+    epoch_runs: Annotated[list[PositiveInt], Field(min_length=1)] | None = None
     ablation: bool = True
     counts: dict[
         Literal["tracin", "gas", "influence_function", "influence_arnoldi", "ekfac", "traker", "dattri"],
@@ -114,7 +116,7 @@ class Paper(Section):
 
     @model_validator(mode="after")
     def _numbers_ascend(self) -> "Paper":
-        for name, numbers in (("epochs", self.epochs), ("trak_k", self.trak_k)):
+        for name, numbers in (("epochs", self.epochs), ("epoch_runs", self.epoch_runs or []), ("trak_k", self.trak_k)):
             if numbers != sorted(set(numbers)):
                 raise ValueError(f"{name}={numbers} must ascend, each once")
         return self

@@ -15,17 +15,20 @@ from typing import Any
 def with_source(component: Mapping[str, Any]) -> dict[str, Any]:
     """Return a component with the hash of the module that its `_target_` names, if that is the user's own.
 
-    Components among its arguments get theirs too.
+    Components among its arguments, also in lists and mappings there, get theirs too.
 
     trakflow's own stages carry versions. Installed packages, modules that the named one imports, and data files that it
     reads are not followed.
     """
     source = _own_source(str(component["_target_"]))
-    within = {
-        name: with_source(argument) if isinstance(argument, Mapping) and "_target_" in argument else argument
-        for name, argument in component.items()
-    }
+    within = {name: _followed(argument) for name, argument in component.items()}
     return within if source is None else {**within, "_source_": hashlib.sha256(source).hexdigest()[:16]}
+
+
+def _followed(argument: Any) -> Any:
+    if isinstance(argument, Mapping):
+        return with_source(argument) if "_target_" in argument else {k: _followed(v) for k, v in argument.items()}
+    return [_followed(part) for part in argument] if isinstance(argument, list | tuple) else argument
 
 
 def _own_source(target: str) -> bytes | None:

@@ -11,7 +11,7 @@ from trakflow.layout import TRAK
 
 FACTORIZED_SIDE = 32
 # Where the self-LDS cannot be asked, or variants of the checkpoints are to be compared at one ridge.
-ONE_RIDGE = "solver.ridge=1.0"
+ONE_RIDGE = ("solver.ridge=1.0", "solver.ridge_unit=relative")
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,19 @@ def cheap_variants(config: Config) -> dict[str, str]:
         return found
     epochs = ", ".join(map(str, config.paper.epochs))
     return found | {
-        "epochs_of_one_run": f"epochs {epochs} of one run",
-        "epochs_of_all_runs": f"epochs {epochs} of each run",
+        name: f"epochs {epochs} of {_which_runs(config, runs)}"
+        for name, runs in _epoch_runs(config, config.paper).items()
     }
+
+
+def _epoch_runs(config: Config, paper: Paper) -> dict[str, int]:
+    total = config.checkpoints.total
+    names = {total: "epochs_of_all_runs", 1: "epochs_of_one_run"}
+    return {names.get(runs, f"epochs_of_{runs}_runs"): runs for runs in paper.epoch_runs or sorted({1, total})}
+
+
+def _which_runs(config: Config, runs: int) -> str:
+    return "one run" if runs == 1 else "each run" if runs == config.checkpoints.total else f"each of {runs} runs"
 
 
 def _runs(epochs: int) -> str:
@@ -176,13 +186,13 @@ def _sketches(config: Config, paper: Paper) -> Iterator[Variant]:
 
 
 def _cheap(config: Config, paper: Paper) -> Iterator[Variant]:
-    total, third = config.checkpoints.total, _third(config)
-    yield _variant(config, "whole_runs", ONE_RIDGE, own_features=False)
-    yield _variant(config, "short_runs", f"training.epochs={third}", ONE_RIDGE, epochs=(third,))
+    third = _third(config)
+    yield _variant(config, "whole_runs", *ONE_RIDGE, own_features=False)
+    yield _variant(config, "short_runs", f"training.epochs={third}", *ONE_RIDGE, epochs=(third,))
     if paper.epochs:
         kept, size = tuple(paper.epochs), len(paper.epochs)
-        for name, runs in (("epochs_of_one_run", 1), ("epochs_of_all_runs", total)):
-            own = (f"checkpoints.epochs=[{','.join(map(str, kept))}]", f"checkpoints.count={size * runs}", ONE_RIDGE)
+        for name, runs in _epoch_runs(config, paper).items():
+            own = (f"checkpoints.epochs=[{','.join(map(str, kept))}]", f"checkpoints.count={size * runs}", *ONE_RIDGE)
             yield _variant(config, name, *own, epochs=kept, checkpoints=size * runs)
 
 
@@ -191,11 +201,11 @@ def _ablated(config: Config) -> Iterator[Variant]:
     if "unweighted" in named:
         yield _variant(config, "unweighted", "solver.weights=off")
     if "published_formula" in named:
-        published = ("solver.weights=off", "solver.ridge=0", f"sketch.k={_published_k(config)}")
+        published = ("solver.weights=off", "solver.ridge=0", f"sketch.k={published_k(config)}")
         yield _variant(config, "published_formula", *published)
     if "everything" in named:
         # Without parts the self-LDS cannot be asked, and auto is 1.
-        changed = ("checkpoints.trained_on=everything", *(() if config.solver.ridge == "auto" else (ONE_RIDGE,)))
+        changed = ("checkpoints.trained_on=everything", *(() if config.solver.ridge == "auto" else ONE_RIDGE))
         yield _variant(config, "everything", *changed, epochs=(config.training.epochs,), fraction=1.0)
 
 
@@ -232,10 +242,11 @@ def _third(config: Config) -> int:
 
 
 def _published(config: Config) -> str:
-    return f"neither W nor ridge, as published (k = {_published_k(config)})"
+    return f"neither W nor ridge, as published (k = {published_k(config)})"
 
 
-def _published_k(config: Config) -> int:
+def published_k(config: Config) -> int:
+    """Return how many features the ablation table's published formula has."""
     # Without a ridge the Gram matrix is singular unless k is smaller than n.
     most = min(config.sketch.k or config.data.train_size, config.data.train_size // 4)
     parts = config.sketch.nonzeros or 1 if config.sketch.name == "sjlt" else 1

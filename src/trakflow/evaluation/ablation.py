@@ -46,7 +46,8 @@ def _by_examples(
     products: Float64[Tensor, "n n"], curvatures: Float64[Tensor, " n"], right: Float64[Tensor, "n m"], ridge: float
 ) -> Float64[Tensor, "n m"]:
     # Phi (Phi^T W Phi + r I)^-1 = (Phi Phi^T W + r I)^-1 Phi
-    system = products * curvatures[None, :] + ridge * torch.eye(len(products), dtype=products.dtype)
+    system = products * curvatures[None, :]
+    system.diagonal().add_(ridge)
     return torch.linalg.solve(system, right)
 
 

@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import yaml
 from jaxtyping import Bool, Float32
 
+from trakflow.config.shards import batch_count
 from trakflow.errors import StoreError
 from trakflow.layout import EVALUATION, Layout
 from trakflow.store.array_file import ArrayFile, content
@@ -31,22 +33,34 @@ def read_batches(layout: Layout, retrains: int, batches: int, purpose: str = EVA
 
 
 def read_retrained(results: Path | str) -> Retrained:
-    """Return the same of everything that lies in a results folder of the workflow.
+    """Return the same of a results folder of the workflow: as many as its `config.yaml` says, or all that lie there.
 
     Raises:
         StoreError: No retrained models have been evaluated there.
     """
     layout = Layout(str(results))
-    retrains, batches = (
-        len(list(Path(results).glob(str(Path(pattern).relative_to(results)))))
-        # Not what a job that was killed left behind, which begins with a dot.
-        for pattern in (layout.retrained_outputs("[0-9]*", 0), layout.subsets("[0-9]*"))
-    )
+    # More may lie there, of an evaluation that the folder had before.
+    retrains, batches = _configured(layout) if Path(layout.config).is_file() else _found(layout)
     if not retrains or not batches:
         raise StoreError(
             f"{results} holds no outputs of retrained models; run the workflow with evaluation=retrain first."
         )
     return read_batches(layout, retrains, batches)
+
+
+def _configured(layout: Layout) -> tuple[int, int]:
+    settings = yaml.safe_load(Path(layout.config).read_text(encoding="utf8"))["evaluation"]
+    if settings["source"] != "retrain":
+        return 0, 0
+    return settings["retrains"], batch_count(settings["subsets"], settings["models_per_batch"])
+
+
+def _found(layout: Layout) -> tuple[int, int]:
+    # Not what a job that was killed left behind, which begins with a dot.
+    patterns = (layout.retrained_outputs("[0-9]*", 0), layout.subsets("[0-9]*"))
+    root = Path(layout.root)
+    retrains, batches = (len(list(root.glob(str(Path(pattern).relative_to(root))))) for pattern in patterns)
+    return retrains, batches
 
 
 def _outputs(layout: Layout, number: int, masks: Sequence[ArrayFile], purpose: str) -> Float32[np.ndarray, "subsets m"]:

@@ -128,14 +128,18 @@ class GaussNewton:
         """
         random = generator(self._trained.seed, "gauss_newton", self._trained.number)
         signs = torch.from_numpy(random.integers(0, 2, (PROBES, self.size), dtype=np.int8)).to(self._trained.device)
-        vectors = 2 * signs.to(self.dtype) - 1
-        found = (vectors.double() * self(vectors).double()).sum().item() / vectors.numel()
+        # Vectors, products, and both with their product in float64.
+        at_once = max(1, self._trained.memory_bytes // 4 // ((2 * self.dtype.itemsize + 3 * 8) * self.size))
+        found = sum(self._along(2 * some.to(self.dtype) - 1) for some in signs.split(at_once)) / signs.numel()
         if not found > 0:
             raise NumericalError(
                 f"The mean diagonal of the Gauss-Newton matrix of checkpoint {self._trained.number} is {found:.3g}: "
                 "the loss of its training examples has no curvature. Look whether its training diverged."
             )
         return found
+
+    def _along(self, vectors: Float[Tensor, "rows p"]) -> float:
+        return (vectors.double() * self(vectors).double()).sum().item()
 
     def _of_batch(self, vectors: Float[Tensor, "rows p"], batch: Batch, chunk: int) -> Float[Tensor, "rows p"]:
         outputs = partial(self._outputs, batch=batch)

@@ -115,7 +115,9 @@ def drawn_gallery(config: Config, layout: Layout) -> tuple[Figure, pd.DataFrame]
 
 
 def _chosen_inputs(file: ArrayFile, rows: pd.Series) -> dict[int, np.ndarray]:
-    # A few of what may be more than memory holds.
+    # A few of what may be more than memory holds. What has another name is no image, and is shown as its text or id.
+    if "inputs" not in file:
+        return {int(row): np.empty(0) for row in rows.unique()}
     return {int(row): file.read("inputs", int(row), int(row) + 1)[0] for row in rows.unique()}
 
 

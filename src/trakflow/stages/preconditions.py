@@ -13,11 +13,13 @@ import torch
 from torch import nn
 
 from trakflow.config.schema import Config
+from trakflow.config.variants import ablated_variants, published_k
 from trakflow.errors import ConfigError, TrakflowError
 from trakflow.layout import Layout
 from trakflow.methods.base import Planned, Trained
 from trakflow.models.weights import load_weights, read_state
 from trakflow.sketches.build import build_sketch
+from trakflow.sketches.parameters import differentiated_parameters
 from trakflow.stages.common import check_model, device_of, make_task, model_factory, references_of, tensors
 from trakflow.stages.featurize import require_curvature
 from trakflow.stages.methods import make_method
@@ -43,6 +45,7 @@ def check_experiment(config: Config, layout: Layout) -> None:
             trained = _untrained(config, layout)
             try_outputs(trained.task, trained.model, trained.train, config.solver.weights == "on")
             _check_sketch(config, trained)
+            _check_published(config, trained)
             for name in config.method:
                 _check_method(config, trained, name)
     except TrakflowError as error:
@@ -100,12 +103,29 @@ def _model(config: Config, checkpoint: int) -> nn.Module:
 def _check_sketch(config: Config, trained: Trained) -> None:
     sketch = build_sketch(config.sketch, trained.model, trained.task, trained.seed, trained.number, trained.device)
     sketch.try_on(trained.train)
-    if config.solver.ridge == 0 and sketch.k >= config.data.train_size:
+    entries = _entries(config, trained)
+    if config.solver.ridge == 0 and (sketch.k >= config.data.train_size or sketch.k > entries):
         raise ConfigError(
-            f"solver.ridge=0 needs fewer features than training examples, or the system has no unique solution; but "
-            f"sketch={config.sketch.name} has {sketch.k} features for this model, and data.train_size is "
-            f"{config.data.train_size}. Set solver.ridge=auto or to a positive number, or choose another sketch."
+            f"solver.ridge=0 needs fewer features than training examples, and not more than parameters, or the system "
+            f"has no unique solution; but sketch={config.sketch.name} has {sketch.k} features for this model of "
+            f"{entries} parameters, and data.train_size is {config.data.train_size}. Set solver.ridge=auto or to a "
+            "positive number, or choose another sketch."
         )
+
+
+def _check_published(config: Config, trained: Trained) -> None:
+    entries = _entries(config, trained)
+    if "published_formula" in ablated_variants(config) and published_k(config) > entries:
+        raise ConfigError(
+            f"The ablation table has TRAK as published, without a ridge, with k = {published_k(config)}; but this "
+            f"model has {entries} parameters, and with more features than these the system has no unique solution. "
+            f"Leave the table out by paper.ablation=false, or set sketch.k to at most {entries}."
+        )
+
+
+def _entries(config: Config, trained: Trained) -> int:
+    found = differentiated_parameters(trained.model, config.sketch.parameters)
+    return sum(value.numel() for value in found.values())
 
 
 def _check_method(config: Config, trained: Trained, name: str) -> None:

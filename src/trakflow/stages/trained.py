@@ -1,7 +1,6 @@
 """Checkpoints with the data, as attribution methods are given them."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import overload
 
 import numpy as np
@@ -55,7 +54,8 @@ class FirstCheckpoints(Sequence[Trained]):
 
     def _load(self, checkpoint: int) -> Trained:
         config, layout = self._config, self._layout
-        mask = Path(layout.checkpoint_mask(checkpoint))
+        # A file may be there of checkpoints that the folder had before.
+        known = config.checkpoints.on_subsets
         model, task = load_model(config, layout.checkpoint(checkpoint)), make_task(config)
         check_model(config, model, task, self._train)
         return Trained(
@@ -63,7 +63,7 @@ class FirstCheckpoints(Sequence[Trained]):
             task=prepared(task, model, references_of(config, layout, task)),
             train=self._train,
             targets=self._targets,
-            mask=np.array(map_numpy(mask)) if mask.is_file() else None,
+            mask=np.array(map_numpy(layout.checkpoint_mask(checkpoint))) if known else None,
             number=checkpoint,
             seed=config.seed,
             batch_size=config.runtime.forward_batch_size,

@@ -1,7 +1,8 @@
 """Stage variant: an experiment with some settings changed, whole in one job, for the paper's figures."""
 
-import tempfile
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,15 +32,26 @@ def variant(config: Config, layout: Layout) -> None:
     All in one job, and what lies between is removed: the features of all variants would fill a disk. How long its
     pieces took is in the log.
     """
-    Path(layout.root).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=layout.root) as folder:
-        inner = replace(layout, root=folder)
+    with _work_folder(layout) as folder:
+        inner = replace(layout, root=str(folder))
         if config.job.own_features:
             for checkpoint in progress(range(config.checkpoints.total), "checkpoints"):
                 _checkpoint(_with_job(config, checkpoint=checkpoint), inner, checkpoint)
         rows, curve = _evaluated(config, inner)
     write_table(layout.lds, rows)
     write_table(layout.ridge_curve, curve, CURVE)
+
+
+@contextmanager
+def _work_folder(layout: Layout) -> Iterator[Path]:
+    # Of one name, so that what a killed job left there goes when it is run again.
+    folder = Path(layout.root) / ".work"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _checkpoint(config: Config, layout: Layout, checkpoint: int) -> None:
