@@ -19,6 +19,8 @@ if any(method.reads == "checkpoint" for method in settings.method.values()):
             log_of("attribute_checkpoint/{method}.{checkpoint}"),
         benchmark:
             benchmark_of("attribute_checkpoint/{method}.{checkpoint}")
+        # The longest jobs first, so that no core waits for one of them in the end.
+        priority: 2
         conda:
             ENVIRONMENT
         container:
@@ -56,6 +58,7 @@ if any(method.reads == "checkpoints" for method in settings.method.values()):
             log_of("attribute_checkpoints/{method}.{first}"),
         benchmark:
             benchmark_of("attribute_checkpoints/{method}.{first}")
+        priority: 2
         conda:
             ENVIRONMENT
         container:

@@ -113,6 +113,8 @@ if settings.paper is not None and EVALUATED:
             log_of("variant/{variant}"),
         benchmark:
             benchmark_of("variant/{variant}")
+        # After the longer jobs of other methods, before what takes a minute.
+        priority: 1
         conda:
             ENVIRONMENT
         container:
