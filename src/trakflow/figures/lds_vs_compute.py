@@ -7,7 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from trakflow.config.evaluation import Published
 from trakflow.figures.style import GREY, lds_limits, legend_of, method_name, method_styles
@@ -33,6 +35,8 @@ def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, publishe
         axes.set_xscale("log")
         upper = axes.secondary_xaxis("top", functions=(lambda x: x / unit, lambda x: x * unit))
         upper.set_xlabel("forward+backward passes over the training set")
+        for axis in (axes.xaxis, upper.xaxis):
+            _tick(axis)
         axes.grid(axis="y", color=GREY, alpha=0.2, linewidth=0.6)
     _draw_published(panels[0], styles, published)
     panels[0].set_xlabel("seconds: attribution alone" + (" (published: A100)" if published else ""))
@@ -43,6 +47,13 @@ def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, publishe
     title = f"bars: {confidence:.0%} bootstrap interval;\nseconds of the fastest\nand the slowest repeat"
     figure.legend(handles, labels, loc="outside right upper", title=title, title_fontsize="small", fontsize="small")
     return figure
+
+
+def _tick(axis: Axis) -> None:
+    # Two a decade: one alone may leave an axis without a number, and the ticks between them overlap.
+    axis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw(axes: Axes, table: pd.DataFrame, seconds: pd.Series, styles: dict[str, dict[str, Any]]) -> None:
