@@ -104,20 +104,3 @@ def test_missing_files_of_data_and_methods_are_named(tmp_path, monkeypatch):
     given = ["data.files=[a.csv]", "methods=[trak,external]", "method.external.make.path=mine.npy"]
     with pytest.raises(ConfigError, match=r"data\.files: a\.csv\n  method\.external\.files: mine\.npy"):
         check_user_files(compose_config("digits", given))
-
-
-@pytest.mark.parametrize(
-    ("ridge", "equal", "refused"), [("auto", True, True), ("auto", False, False), ("1", True, False)]
-)
-def test_checkpoints_of_the_same_examples_cannot_choose_a_ridge(tmp_path, monkeypatch, ridge, equal, refused):
-    monkeypatch.chdir(tmp_path)
-    write_all(tmp_path)
-    masks = np.ones((2, 90), dtype=bool)
-    masks[1, 0] = equal
-    np.save("masks.npy", masks)
-    config = compose_config("digits", [*OWN, f"solver.ridge={ridge}"])
-    if refused:
-        with pytest.raises(ConfigError, match=r"all rows of masks\.npy are the same.*solver\.ridge to a number"):
-            check_user_files(config)
-    else:
-        check_user_files(config)

@@ -72,25 +72,11 @@ def _problems(config: Config) -> Iterator[str]:
     n, m = config.data.train_size, config.data.target_count
     if config.checkpoints.masks is not None:
         yield from _misfit("checkpoints.masks", config.checkpoints.masks, [(config.checkpoints.total, n)])
-        if config.solver.ridge == "auto":
-            yield from _equal_rows(config.checkpoints.masks)
     for name, method in config.method.items():
         if method.make["_target_"] == EXTERNAL:
             yield from _misfit(f"method.{name}.make.path", str(method.make["path"]), [(n, m)])
     if config.evaluation.source == "files":
         yield from _problems_of_evaluation(str(config.evaluation.masks), str(config.evaluation.outputs), n, m)
-
-
-def _equal_rows(masks: str) -> Iterator[str]:
-    shape = _shape(masks)
-    if isinstance(shape, str) or len(shape) != 2 or shape[0] < 2:
-        return
-    rows = np.load(masks, mmap_mode="r", allow_pickle=False)
-    if all(np.array_equal(row, rows[0]) for row in rows[1:]):
-        yield (
-            f"checkpoints.masks: all rows of {masks} are the same, so that the checkpoints say nothing about the "
-            "ridge; set checkpoints.masks=null, or solver.ridge to a number"
-        )
 
 
 def _problems_of_evaluation(masks: str, outputs: str, n: int, m: int) -> Iterator[str]:

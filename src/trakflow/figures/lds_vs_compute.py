@@ -15,6 +15,9 @@ from trakflow.config.evaluation import Published
 from trakflow.figures.style import GREY, lds_limits, legend_of, method_name, method_styles
 from trakflow.layout import RANDOM
 
+# As a ratio of the axis's ends.
+FEW_DECADES = 1e3
+
 
 def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, published: Sequence[Published] = ()) -> Figure:
     """Draw LDS with its interval against seconds: of the method alone, and with the training of its checkpoints.
@@ -36,7 +39,7 @@ def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, publishe
         upper = axes.secondary_xaxis("top", functions=(lambda x: x / unit, lambda x: x * unit))
         upper.set_xlabel("forward+backward passes over the training set")
         for axis in (axes.xaxis, upper.xaxis):
-            _tick(axis)
+            _tick(axis, *axes.get_xlim())
         axes.grid(axis="y", color=GREY, alpha=0.2, linewidth=0.6)
     _draw_published(panels[0], styles, published)
     panels[0].set_xlabel("seconds: attribution alone" + (" (published: A100)" if published else ""))
@@ -49,9 +52,10 @@ def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, publishe
     return figure
 
 
-def _tick(axis: Axis) -> None:
-    # Two a decade: one alone may leave an axis without a number, and the ticks between them overlap.
-    axis.set_major_locator(LogLocator(subs=(1, 3)))
+def _tick(axis: Axis, low: float, high: float) -> None:
+    # Two a decade where there are few, of which one alone may leave an axis without a number. What matplotlib writes
+    # between them overlaps.
+    axis.set_major_locator(LogLocator(subs=(1, 3) if high < FEW_DECADES * low else (1,)))
     axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
     axis.set_minor_formatter(NullFormatter())
 
