@@ -26,23 +26,21 @@ def test_installed_code_is_not_hashed(target: str) -> None:
     assert with_source({"_target_": target}) == {"_target_": target}
 
 
-def test_a_component_among_the_arguments_of_another_is_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def inner(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """A component of the user's."""
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "users_inner_module.py").write_text("def make():\n    return 1\n", encoding="utf8")
-    inner = {"_target_": "users_inner_module.make"}
+    return {"_target_": "users_inner_module.make"}
+
+
+def test_a_component_among_the_arguments_of_another_is_followed(inner: dict[str, str]) -> None:
     outer = {"_target_": "trakflow.data.mislabelled.mislabelled", "examples": inner, "num_classes": 3}
     assert with_source(outer) == {**outer, "examples": with_source(inner)}
     assert "_source_" in with_source(inner)
 
 
-def test_components_in_lists_and_mappings_of_arguments_are_followed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.syspath_prepend(str(tmp_path))
-    (tmp_path / "users_listed_module.py").write_text("def make():\n    return 1\n", encoding="utf8")
-    inner = {"_target_": "users_listed_module.make"}
+def test_components_in_lists_and_mappings_of_arguments_are_followed(inner: dict[str, str]) -> None:
     outer = {"_target_": "torch.nn.Linear", "transforms": [inner, 3], "options": {"augment": inner}}
-    found = with_source(outer)
-    assert found == {**outer, "transforms": [with_source(inner), 3], "options": {"augment": with_source(inner)}}
+    found = with_source(inner)
+    assert with_source(outer) == {**outer, "transforms": [found, 3], "options": {"augment": found}}

@@ -1,9 +1,14 @@
 """The ablated scores against inverses written out in numpy."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
+from trakflow.config.ablation import ablation_bytes
 from trakflow.evaluation.ablation import DenseParts, ablated_scores, soft_threshold
 
 
@@ -49,3 +54,31 @@ def test_a_soft_threshold_keeps_signs_and_sets_a_part_to_zero():
     np.testing.assert_array_equal(
         np.argsort(found[:, 0], kind="stable")[-10:], np.argsort(scores[:, 0], kind="stable")[-10:]
     )
+
+
+def peak_of_the_table(checkpoints, n, m, k):
+    """Print by how many bytes the table of ablations raises the peak memory of this process."""
+    torch.set_num_threads(1)
+    ablated_scores([parts(400, 600, 20, 0)])  # loads what is loaded once
+    before = peak_memory()
+    ablated_scores([parts(n, k, m, seed) for seed in range(checkpoints)])
+    print(peak_memory() - before)
+
+
+def peak_memory():
+    # Not by getrusage, in which the peak of the parent counts too.
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    return 1024 * int(line.split()[1])
+
+
+# Of arrays so large that the allocator gives each back.
+@pytest.mark.parametrize("sizes", [(3, 3000, 20, 500), (2, 3000, 20, 3500)], ids=["k < n", "k > n"])
+def test_the_table_takes_the_memory_that_it_is_said_to_need(sizes):
+    command = [sys.executable, __file__, *map(str, sizes)]
+    found = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert found <= 1.1 * ablation_bytes(*sizes)
+    assert found >= 0.8 * ablation_bytes(*sizes)
+
+
+if __name__ == "__main__":
+    peak_of_the_table(*map(int, sys.argv[1:]))

@@ -42,6 +42,13 @@ def test_outputs_of_more_retrains_than_the_folder_is_configured_with_are_left_ou
         read_retrained(retrained.layout.root)
 
 
+@pytest.mark.parametrize("text", ["", "evaluation: 3", "a: &a [1]\nb: *a", "evaluation: {source: retrain}"])
+def test_a_configuration_that_the_workflow_did_not_write_is_refused(retrained, text):
+    Path(retrained.layout.config).write_text(text, encoding="utf8")
+    with pytest.raises(StoreError, match=r"config\.yaml cannot be read"):
+        read_retrained(retrained.layout.root)
+
+
 def test_a_folder_without_retrained_models_says_so(tmp_path):
     with pytest.raises(StoreError, match="evaluation=retrain"):
         read_retrained(tmp_path)

@@ -1,5 +1,6 @@
 """What a reader needs of every figure: it draws, its axes and marks are named, its numbers are those of the table."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,23 @@ def test_lds_vs_compute_shows_each_methods_price_and_published_points_hollow_in_
     upper = alone.child_axes[0]
     assert upper.get_xlabel() == "forward+backward passes over the training set"
     np.testing.assert_allclose(upper.get_xlim(), np.array(alone.get_xlim()) / 1.5)
+
+
+@pytest.mark.parametrize("dearest", [6, 30, 600, 6e4, 6e6])
+@pytest.mark.parametrize("unit", [1.0, 20.6])
+def test_numbers_of_the_axes_of_compute_do_not_overlap(dearest, unit):
+    table = compute_table()
+    table.loc[table["method"] == "tracin", ["seconds", "seconds_low", "seconds_high"]] *= dearest / 60
+    figure = lds_vs_compute(table, unit, 0.9)
+    figure.canvas.draw()
+    for axes in figure.axes[:2]:
+        for axis in (axes.xaxis, axes.child_axes[0].xaxis):
+            labels = [label for label in axis.get_ticklabels(which="both") if label.get_text()]
+            low, high = axis.axes.get_xlim()
+            shown = [label for label in labels if low <= label.get_position()[0] <= high]
+            boxes = sorted((label.get_window_extent().x0, label.get_window_extent().x1) for label in shown)
+            assert boxes
+            assert all(first[1] < second[0] for first, second in itertools.pairwise(boxes))
 
 
 def test_a_method_has_one_style_in_all_figures_and_bars_come_first_in_the_legend():

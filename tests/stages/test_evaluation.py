@@ -144,7 +144,7 @@ def test_every_figure_is_written_in_three_forms_and_equal_runs_give_equal_bytes(
 
 @pytest.mark.parametrize("texts", [True, False])
 def test_a_gallery_of_inputs_by_another_name_shows_texts_or_ids(finished, texts):
-    for path in (finished.layout.train, finished.layout.targets):
+    for path in (finished.layout.targets, finished.layout.train):
         file = ArrayFile(path)
         arrays = {"input_ids" if name == "inputs" else name: file.read(name) for name in file.names}
         if texts:
@@ -152,7 +152,9 @@ def test_a_gallery_of_inputs_by_another_name_shows_texts_or_ids(finished, texts)
         write_arrays(path, arrays, file.provenance)
     finished.run(draw_gallery)
     drawn = Path(finished.layout.figure("gallery", "svg")).read_text(encoding="utf8")
+    shown = pd.read_csv(finished.layout.figure("gallery", "csv"))["train_id"].astype(str)
     assert ("word" in drawn) == texts
+    assert all(f"<!-- {identity} -->" in drawn for identity in shown) != texts
 
 
 def test_without_a_self_lds_the_figure_says_why(experiment):

@@ -15,7 +15,7 @@ def ablation_bytes(checkpoints: int, n: int, m: int, k: int) -> int:
     # One checkpoint's features once more, weighted or as they are read. Products, the system and its factors; and where
     # a checkpoint is solved through its examples, the mean of the products beside these.
     squares = 3 if k <= n else 4
-    return 8 * (checkpoints * (n + m) * k + n * k + squares * n * n + 5 * n * m)
+    return 8 * (checkpoints * (n + m) * k + n * k + squares * n * n + 8 * n * m)
 
 
 def check_ablation(checkpoints: int, n: int, m: int, k: int, memory_mb: int) -> None:

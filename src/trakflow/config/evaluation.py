@@ -119,4 +119,8 @@ class Paper(Section):
         for name, numbers in (("epochs", self.epochs), ("epoch_runs", self.epoch_runs or []), ("trak_k", self.trak_k)):
             if numbers != sorted(set(numbers)):
                 raise ValueError(f"{name}={numbers} must ascend, each once")
+        if self.epoch_runs is not None and not self.epochs:
+            raise ValueError(
+                f"epoch_runs={self.epoch_runs} says of how many runs epochs are kept; set epochs, or it to null"
+            )
         return self

@@ -223,7 +223,8 @@ def _variant(
     own = config.checkpoints.fraction if config.checkpoints.trained_on == "halves" else 1.0
     # A variant has no variants and no other methods: neither would stand what is varied, such as fewer epochs or a
     # larger k.
-    alone = [f"methods=[{TRAK}]", "++paper.epochs=[]", *(() if ridge_curve else ("++paper.ridges=null",))]
+    cheap = ("++paper.epochs=[]", "++paper.epoch_runs=null")
+    alone = [f"methods=[{TRAK}]", *cheap, *(() if ridge_curve else ("++paper.ridges=null",))]
     return Variant(
         name=name,
         overrides=(*overrides, *alone),

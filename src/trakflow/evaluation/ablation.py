@@ -37,7 +37,8 @@ def kernel_products(parts: DenseParts) -> Float64[Tensor, "n m"]:
     phi, weighted = parts.features, parts.features * parts.curvatures[:, None]
     n, k = phi.shape
     if k <= n:
-        gram = phi.T @ weighted + parts.ridge * torch.eye(k, dtype=phi.dtype)
+        gram = phi.T @ weighted
+        gram.diagonal().add_(parts.ridge)
         return phi @ torch.linalg.solve(gram, parts.target_features.T)
     return _by_examples(phi @ phi.T, parts.curvatures, phi @ parts.target_features.T, parts.ridge)
 

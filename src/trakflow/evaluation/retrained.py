@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import yaml
 from jaxtyping import Bool, Float32
 
 from trakflow.config.shards import batch_count
 from trakflow.errors import StoreError
 from trakflow.layout import EVALUATION, Layout
 from trakflow.store.array_file import ArrayFile, content
+from trakflow.store.yaml_file import read_yaml, unreadable
 
 Retrained = tuple[Bool[np.ndarray, "subsets n"], Float32[np.ndarray, "retrains subsets m"]]
 
@@ -36,7 +36,7 @@ def read_retrained(results: Path | str) -> Retrained:
     """Return the same of a results folder of the workflow: as many as its `config.yaml` says, or all that lie there.
 
     Raises:
-        StoreError: No retrained models have been evaluated there.
+        StoreError: No retrained models have been evaluated there, or a file is missing or damaged.
     """
     layout = Layout(str(results))
     # More may lie there, of an evaluation that the folder had before.
@@ -49,10 +49,13 @@ def read_retrained(results: Path | str) -> Retrained:
 
 
 def _configured(layout: Layout) -> tuple[int, int]:
-    settings = yaml.safe_load(Path(layout.config).read_text(encoding="utf8"))["evaluation"]
-    if settings["source"] != "retrain":
-        return 0, 0
-    return settings["retrains"], batch_count(settings["subsets"], settings["models_per_batch"])
+    try:
+        settings = read_yaml(layout.config)["evaluation"]
+        if settings["source"] != "retrain":
+            return 0, 0
+        return settings["retrains"], batch_count(settings["subsets"], settings["models_per_batch"])
+    except (KeyError, TypeError) as error:
+        raise unreadable(layout.config, "it is no configuration of trakflow") from error
 
 
 def _found(layout: Layout) -> tuple[int, int]:

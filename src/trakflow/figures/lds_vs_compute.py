@@ -7,15 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from trakflow.config.evaluation import Published
-from trakflow.figures.style import GREY, lds_limits, legend_of, method_name, method_styles
+from trakflow.figures.style import GREY, lds_limits, legend_of, method_name, method_styles, number_decades
 from trakflow.layout import RANDOM
 
-# As a ratio of the axis's ends.
+# Ratio of an axis's ends.
 FEW_DECADES = 1e3
 
 
@@ -38,10 +36,13 @@ def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, publishe
         axes.set_xscale("log")
         upper = axes.secondary_xaxis("top", functions=(lambda x: x / unit, lambda x: x * unit))
         upper.set_xlabel("forward+backward passes over the training set")
-        for axis in (axes.xaxis, upper.xaxis):
-            _tick(axis, *axes.get_xlim())
         axes.grid(axis="y", color=GREY, alpha=0.2, linewidth=0.6)
     _draw_published(panels[0], styles, published)
+    for axes in panels:
+        # One a decade may leave a short axis without a number; more overlap on a long one.
+        low, high = axes.get_xlim()
+        for axis in (axes.xaxis, axes.child_axes[0].xaxis):
+            number_decades(axis, (1, 3) if high < FEW_DECADES * low else (1,))
     panels[0].set_xlabel("seconds: attribution alone" + (" (published: A100)" if published else ""))
     panels[1].set_xlabel("seconds: with the training of the checkpoints")
     panels[0].set_ylim(*lds_limits(table, [point.lds for point in published]))
@@ -50,14 +51,6 @@ def lds_vs_compute(table: pd.DataFrame, unit: float, confidence: float, publishe
     title = f"bars: {confidence:.0%} bootstrap interval;\nseconds of the fastest\nand the slowest repeat"
     figure.legend(handles, labels, loc="outside right upper", title=title, title_fontsize="small", fontsize="small")
     return figure
-
-
-def _tick(axis: Axis, low: float, high: float) -> None:
-    # Two a decade where there are few, of which one alone may leave an axis without a number. What matplotlib writes
-    # between them overlaps.
-    axis.set_major_locator(LogLocator(subs=(1, 3) if high < FEW_DECADES * low else (1,)))
-    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
-    axis.set_minor_formatter(NullFormatter())
 
 
 def _draw(axes: Axes, table: pd.DataFrame, seconds: pd.Series, styles: dict[str, dict[str, Any]]) -> None:

@@ -6,9 +6,8 @@ import pandas as pd
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, StrMethodFormatter
 
-from trakflow.figures.style import GREY, line_styles
+from trakflow.figures.style import GREY, line_styles, number_decades
 
 
 def sketches_and_ridges(by_k: pd.DataFrame, by_ridge: pd.DataFrame, confidence: float) -> Figure:
@@ -72,8 +71,7 @@ def cheap_checkpoints(table: pd.DataFrame, confidence: float) -> Figure:
         _errorbars(axes, table[table["checkpoints_of"] == kind], "training_passes", kind, on_top)
     axes.set_xscale("log")
     # Not at every point, whose numbers would overlap.
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+    number_decades(axes.xaxis, (1, 2, 3, 5))
     axes.minorticks_off()
     axes.set_xlabel("passes over the training set that training takes")
     axes.set_ylabel(f"LDS (mean Spearman correlation\nover {table['subsets'].iloc[0]} subsets)")

@@ -9,8 +9,10 @@ import matplotlib as mpl
 import pandas as pd
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
 from trakflow.config.evaluation import Figures
 from trakflow.layout import RANDOM, TRAK, Layout
@@ -125,6 +127,13 @@ def lds_limits(table: pd.DataFrame, others: Sequence[float] = ()) -> tuple[float
     """Return the limits of an axis for the LDS of a table with its intervals, its noise ceiling and other values."""
     highest = max([table["ci_high"].max(), *table["ceiling"].dropna(), *others])
     return min(0.0, 1.1 * float(table["ci_low"].min())), min(1.0, 1.07 * highest)
+
+
+def number_decades(axis: Axis, numbered: Sequence[int]) -> None:
+    """Number a logarithmic axis at these multiples of each power of ten, and nowhere between, where numbers overlap."""
+    axis.set_major_locator(LogLocator(subs=numbered))
+    axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def legend_of(axes: Axes) -> tuple[list[Any], list[str]]:

@@ -1,12 +1,10 @@
 """A results folder of the workflow as a save_dir."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from trakflow.errors import ConfigError, StoreError
+from trakflow.errors import ConfigError
+from trakflow.store.yaml_file import read_yaml, unreadable
 from trakflow.traker.folder import SaveDir, unequal
 
 # What a TRAKer calls the settings of the workflow.
@@ -25,21 +23,8 @@ ARGUMENTS = {
 SECTIONS = ("sketch", "data", "task")
 
 
-class _Plain(yaml.SafeLoader):
-    """Reads YAML without aliases, of which the workflow writes none: a few lines can stand for more than memory."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("it has an alias")
-        return super().compose_node(parent, index)
-
-
 def _read_config(path: str) -> dict[str, Any]:
-    try:
-        config = yaml.load(Path(path).read_text(encoding="utf8"), _Plain)
-        reason = "it is no configuration of trakflow"
-    except (OSError, ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
-        config, reason = None, " ".join(str(error).split())[:200]
+    config = read_yaml(path)
     if (
         not isinstance(config, dict)
         or not {"seed", *SECTIONS} <= config.keys()
@@ -48,10 +33,7 @@ def _read_config(path: str) -> dict[str, Any]:
         or "train_size" not in config["data"]
         or "_target_" not in config["task"]
     ):
-        raise StoreError(
-            f"{path} cannot be read ({reason}). Run the workflow again, which writes it anew, or choose another "
-            "save_dir."
-        )
+        raise unreadable(path, "it is no configuration of trakflow")
     return {str(key): value for key, value in config.items()}
 
 
