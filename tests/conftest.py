@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from run_snakemake import TINY, overrides, snakemake
 
 from trakflow.config.compose import compose_config
@@ -91,11 +92,21 @@ def experiment(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a finished run of the small experiment by Snakemake; not to be written to."""
-    folder = tmp_path_factory.mktemp("finished")
-    snakemake(folder, overrides(TINY), ["--cores", "2", "--report", "results/digits/report.html", "--report-after-run"])
-    return folder
+def finished(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Folder of a finished run of the small experiment by Snakemake; not to be written to.
+
+    The first process that needs it makes it, and each has a copy: dry runs write their configuration there.
+    """
+    shared = tmp_path_factory.getbasetemp() / "finished"
+    if worker_id != "master":
+        shared = shared.parents[1] / "finished"
+    with FileLock(shared.with_suffix(".lock")):
+        if not shared.exists():
+            made = tmp_path_factory.mktemp("made")
+            report = ["--report", "results/digits/report.html", "--report-after-run"]
+            snakemake(made, overrides(TINY), ["--cores", "2", *report])
+            made.rename(shared)
+    return shutil.copytree(shared, tmp_path_factory.mktemp("finished") / "copy", copy_function=shutil.copy2)
 
 
 @pytest.fixture
