@@ -1,7 +1,9 @@
 import inspect
 import itertools
 
-from trakflow.layout import Layout
+import pytest
+
+from trakflow.layout import STAGES, Layout
 
 # Of arguments that are no index.
 VALUES = {
@@ -20,7 +22,7 @@ def test_no_two_files_share_a_path():
             continue
         if not callable(member) and not isinstance(member, property):  # a default of the layout's own
             continue
-        if name in ("shared", "trained", "featurized"):  # folders, which a variant shares with its experiment
+        if name == "shared":  # a folder, which a variant shares with its experiment
             continue
         if isinstance(member, property):
             paths.append(getattr(layout, name))
@@ -39,23 +41,29 @@ def test_a_wildcard_pattern_formats_to_the_path_of_an_index():
     assert pattern.format(checkpoint=3, shard=1) == layout.features(3, 1)
 
 
-def test_a_variant_may_share_features_and_kernels():
+@pytest.mark.parametrize("own_from", STAGES)
+def test_a_variant_shares_what_comes_before_its_own_stage(own_from):
     whole = Layout("results/x")
-    variant = Layout(whole.variant("other_ridge"), whole.root, own_features=False)
-    for member in ("features", "target_features", "kernel"):
-        indices = (3, 1) if member == "features" else (3,)
-        assert getattr(variant, member)(*indices) == getattr(whole, member)(*indices)
-    assert variant.ridge(1) != whole.ridge(1)
+    variant = Layout(whole.variant("changed"), whole.root, own_from)
+    made = {
+        "checkpoints": [("checkpoint", (3,)), ("checkpoint_mask", (3,))],
+        "features": [("features", (3, 1)), ("target_features", (3,))],
+        "kernels": [("kernel", (3,))],
+        "scores": [("ridge", (1,)), ("score_array", (1, 2))],
+    }
+    assert list(made) == list(STAGES)
+    for stage, members in made.items():
+        own = STAGES.index(stage) >= STAGES.index(own_from)
+        for member, indices in members:
+            expected = getattr(whole, member)(*indices)
+            if own:
+                expected = expected.replace("results/x", "results/x/variants/changed")
+            assert getattr(variant, member)(*indices) == expected
 
 
-def test_a_variant_shares_data_and_retrained_models_and_may_share_checkpoints():
+def test_a_variant_shares_data_and_retrained_models():
     whole = Layout("results/x")
-    for own_checkpoints in (False, True):
-        variant = Layout(whole.variant("short"), whole.root, own_checkpoints)
-        assert (variant.train, variant.targets) == (whole.train, whole.targets)
-        assert variant.subsets(0) == whole.subsets(0)
-        assert variant.retrained_outputs(1, 0, "fitting") == whole.retrained_outputs(1, 0, "fitting")
-        assert (variant.checkpoint(3) == whole.checkpoint(3)) != own_checkpoints
-        assert (variant.checkpoint_mask(3) == whole.checkpoint_mask(3)) != own_checkpoints
-        assert variant.features(0, 0) == "results/x/variants/short/features/0/0.safetensors"
-        assert variant.lds != whole.lds
+    variant = Layout(whole.variant("short"), whole.root, "checkpoints")
+    assert (variant.train, variant.targets) == (whole.train, whole.targets)
+    assert variant.subsets(0) == whole.subsets(0)
+    assert variant.retrained_outputs(1, 0, "fitting") == whole.retrained_outputs(1, 0, "fitting")

@@ -4,8 +4,13 @@ Methods take an integer, or a Snakemake pattern such as ``"{checkpoint}"``, and 
 """
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 Index = int | str
+
+# From which stage on a variant has files of its own; those of the stages before are its experiment's.
+OwnFrom = Literal["checkpoints", "features", "kernels", "scores"]
+STAGES: tuple[OwnFrom, ...] = get_args(OwnFrom)
 
 # The method that the workflow exists for; it has rules of its own.
 TRAK = "trak"
@@ -22,29 +27,21 @@ class Layout:
     Args:
         root: ``results/<experiment>``, or of one of its variants.
         variant_of: Of a variant, the experiment's root, where its data and retrained models lie.
-        own_checkpoints: Of a variant, whether it trains checkpoints of its own.
-        own_features: Of a variant, whether its features and kernels are others than the experiment's.
+        own_from: Of a variant, from which stage on its files are others than the experiment's.
     """
 
     root: str
     variant_of: str | None = None
-    own_checkpoints: bool = False
-    own_features: bool = True
+    own_from: OwnFrom = "features"
 
     @property
     def shared(self) -> str:
         """Root of what a variant shares with its experiment."""
         return self.root if self.variant_of is None else self.variant_of
 
-    @property
-    def trained(self) -> str:
-        """Root of the checkpoints."""
-        return self.root if self.own_checkpoints else self.shared
-
-    @property
-    def featurized(self) -> str:
-        """Root of features and kernels."""
-        return self.root if self.own_features else self.shared
+    def _root_of(self, stage: OwnFrom) -> str:
+        """Root of a stage's files."""
+        return self.root if STAGES.index(stage) >= STAGES.index(self.own_from) else self.shared
 
     @property
     def train(self) -> str:
@@ -63,23 +60,23 @@ class Layout:
 
     def checkpoint(self, checkpoint: Index) -> str:
         """Model weights, a plain safetensors state dict."""
-        return f"{self.trained}/checkpoints/{checkpoint}.safetensors"
+        return f"{self._root_of('checkpoints')}/checkpoints/{checkpoint}.safetensors"
 
     def checkpoint_mask(self, checkpoint: Index) -> str:
         """Boolean mask (n) of the examples that a checkpoint was trained on."""
-        return f"{self.trained}/checkpoints/{checkpoint}.mask.npy"
+        return f"{self._root_of('checkpoints')}/checkpoints/{checkpoint}.mask.npy"
 
     def features(self, checkpoint: Index, shard: Index) -> str:
         """Features, Q and W of one shard of training examples."""
-        return f"{self.featurized}/features/{checkpoint}/{shard}.safetensors"
+        return f"{self._root_of('features')}/features/{checkpoint}/{shard}.safetensors"
 
     def target_features(self, checkpoint: Index) -> str:
         """Features and outputs of the targets."""
-        return f"{self.featurized}/target_features/{checkpoint}.safetensors"
+        return f"{self._root_of('features')}/target_features/{checkpoint}.safetensors"
 
     def kernel(self, checkpoint: Index) -> str:
         """Eigendecomposition of the Gram matrix."""
-        return f"{self.featurized}/kernels/{checkpoint}.safetensors"
+        return f"{self._root_of('kernels')}/kernels/{checkpoint}.safetensors"
 
     def ridge(self, count: Index) -> str:
         """The ridge for the first `count` checkpoints, and how it was chosen."""

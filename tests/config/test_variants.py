@@ -15,6 +15,7 @@ from trakflow.config.variants import (
     variants,
 )
 from trakflow.errors import ConfigError
+from trakflow.layout import STAGES
 
 BASE = (
     "paper=fashion_mnist",
@@ -45,9 +46,10 @@ def test_every_variant_is_a_configuration_of_its_own(config):
         assert own.methods == ["trak"]
         assert own.checkpoints.total == variant.checkpoints
         changed = (own.training, own.checkpoints) != (config.training, config.checkpoints)
-        assert changed == variant.own_checkpoints, variant.name
-        featurized = [(stage_settings(one, "featurize"), stage_settings(one, "finalize")) for one in (own, config)]
-        assert variant.own_features == (changed or featurized[0] != featurized[1]), variant.name
+        differs = {"checkpoints": changed, "scores": True}
+        for stage, made in (("featurize", "features"), ("finalize", "kernels")):
+            differs[made] = stage_settings(own, stage) != stage_settings(config, stage)
+        assert variant.own_from == next(made for made in STAGES if differs[made]), variant.name
 
 
 def test_a_sketch_of_another_kind_keeps_no_setting_of_the_first(config):
@@ -151,7 +153,7 @@ def test_trak_with_a_further_k_is_timed_and_shared_with_the_figure_of_sketches_w
     before = {variant.name: replace(variant, timed=False) for variant in variants(config)}
     after = {variant.name: replace(variant, timed=False) for variant in variants(own)}
     assert {name: after[name] for name in before} == before
-    assert after["tensor_sketch_64"].own_features
+    assert after["tensor_sketch_64"].own_from == "features"
     assert not after["tensor_sketch_64"].ridge_curve
 
 

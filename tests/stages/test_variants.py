@@ -29,20 +29,20 @@ def evaluated_by_files(experiment, tmp_path, *overrides):
     )
 
 
-def test_a_variant_by_the_experiments_features_has_the_lds_of_one_that_makes_them_anew(experiment, tmp_path):
+def test_a_variant_by_the_experiments_features_or_kernels_has_the_lds_of_one_that_makes_them_anew(experiment, tmp_path):
     run = evaluated_by_files(experiment, tmp_path)
     run.prepare().train().featurize()
     for checkpoint in run.checkpoints:
         run.run(finalize, checkpoint=checkpoint)
     whole, tables = run.layout, []
-    for own in (True, False):
-        if not own:  # nothing can be featurized any more
-            for checkpoint in run.checkpoints:
-                Path(whole.checkpoint(checkpoint)).unlink()
-        run.layout = Layout(whole.variant(f"own_{own}"), whole.root, own_features=own)
-        run.run(variant, own_features=own)
+    # What the later ones must not need is taken away before them.
+    for own_from, taken in (("features", whole.checkpoint), ("scores", whole.kernel), ("kernels", None)):
+        run.layout = Layout(whole.variant(f"from_{own_from}"), whole.root, own_from)
+        run.run(variant, own_from=own_from)
         tables.append(Path(run.layout.lds).read_text(encoding="utf8"))
-    assert tables[0] == tables[1]
+        for checkpoint in run.checkpoints if taken else ():
+            Path(taken(checkpoint)).unlink()
+    assert tables[0] == tables[1] == tables[2]
     assert len(tables[0].splitlines()) > 1
 
 

@@ -189,17 +189,24 @@ def features_of(checkpoint):
     return [layout.features(checkpoint, shard) for shard in SHARDS]
 
 
+def featurized_parts(count):
+    """Features of the training examples and of the targets, of the first `count` checkpoints, as one list."""
+    chosen = range(count)
+    return [
+        *(path for checkpoint in chosen for path in features_of(checkpoint)),
+        *(layout.target_features(checkpoint) for checkpoint in chosen),
+    ]
+
+
 def scored_parts(count):
     """Everything that scoring the first `count` checkpoints reads, as one list.
 
     Rules take it without a name: of a named list of inputs Snakemake hashes the whole for each of its files, which for
     thousands of shards takes longer than all else that it does.
     """
-    chosen = range(count)
     return [
-        *(path for checkpoint in chosen for path in features_of(checkpoint)),
-        *(layout.kernel(checkpoint) for checkpoint in chosen),
-        *(layout.target_features(checkpoint) for checkpoint in chosen),
+        *featurized_parts(count),
+        *(layout.kernel(checkpoint) for checkpoint in range(count)),
     ]
 
 

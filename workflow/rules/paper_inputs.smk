@@ -19,8 +19,7 @@ def variant_command(wildcards):
             *(f"~method.{method}" for method in settings.method),
             f"job.results={local_path(layout.variant(variant.name))}",
             f"job.variant_of={local_path(layout.root)}",
-            f"job.own_checkpoints={str(variant.own_checkpoints).lower()}",
-            *([] if variant.own_features else ["job.own_features=false"]),
+            f"job.own_from={variant.own_from}",
             *(["job.timed=true"] if variant.timed else []),
         ]
     )
@@ -33,12 +32,14 @@ def variant_ridges(wildcards):
 
 
 def variant_parts(wildcards):
-    """What a variant takes of the experiment: nothing; or checkpoints, or their features, and what they were trained on."""
-    variant = VARIANTS[wildcards.variant]
-    if variant.own_checkpoints:
+    """What a variant takes of the experiment: files of the stage before its own, and what checkpoints were trained on."""
+    own_from = VARIANTS[wildcards.variant].own_from
+    if own_from == "checkpoints":
         return []
-    weights = [layout.checkpoint(checkpoint) for checkpoint in CHECKPOINTS]
-    parts = weights if variant.own_features else scored_parts(TOTAL)
+    if own_from == "features":
+        parts = [layout.checkpoint(checkpoint) for checkpoint in CHECKPOINTS]
+    else:
+        parts = scored_parts(TOTAL) if own_from == "scores" else featurized_parts(TOTAL)
     return [*parts, *checkpoint_masks(TOTAL)]
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import NonNegativeInt, field_validator
 
 from trakflow.config.section import PositiveInt, Section
+from trakflow.layout import OwnFrom
 
 # Those that have been run on, and others of torch's, which jobs try.
 DEVICES = re.compile(r"(cpu|cuda|mps|xpu)(:\d+)?")
@@ -48,6 +49,5 @@ class Job(Section):
     figure: str | None = None
     purpose: Literal["evaluation", "fitting"] = "evaluation"
     variant_of: str | None = None
-    own_checkpoints: bool = False
-    own_features: bool = True
+    own_from: OwnFrom = "features"
     timed: bool = False

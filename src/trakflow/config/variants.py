@@ -7,7 +7,7 @@ from trakflow.config.ablation import check_ablation
 from trakflow.config.evaluation import Paper
 from trakflow.config.schema import Config
 from trakflow.errors import ConfigError
-from trakflow.layout import TRAK
+from trakflow.layout import TRAK, OwnFrom
 
 FACTORIZED_SIDE = 32
 # Where the self-LDS cannot be asked, or variants of the checkpoints are to be compared at one ridge.
@@ -22,8 +22,7 @@ class Variant:
         name: Of its folder.
         overrides: Hydra overrides.
         checkpoints: How many it has.
-        own_checkpoints: Whether it trains them; else they are the experiment's.
-        own_features: Whether it featurizes and finalizes; else features and kernels are the experiment's.
+        own_from: From which stage on it does its own work; what comes before is the experiment's.
         epochs: After which of each run the weights are a checkpoint.
         fraction: Part of the data that they are trained on.
         ridge_curve: Whether its LDS is wanted at each of `paper.ridges`.
@@ -33,8 +32,7 @@ class Variant:
     name: str
     overrides: tuple[str, ...]
     checkpoints: int
-    own_checkpoints: bool
-    own_features: bool
+    own_from: OwnFrom
     epochs: tuple[int, ...]
     fraction: float
     ridge_curve: bool
@@ -180,14 +178,14 @@ def _sketches(config: Config, paper: Paper) -> Iterator[Variant]:
             name,
             *overrides,
             ridge_curve=(sketch, k) in shown and is_largest(config, sketch, k),
-            own_features=not same,
+            own_from="scores" if same else "features",
             timed=(sketch, k) in sized,
         )
 
 
 def _cheap(config: Config, paper: Paper) -> Iterator[Variant]:
     third = _third(config)
-    yield _variant(config, "whole_runs", *ONE_RIDGE, own_features=False)
+    yield _variant(config, "whole_runs", *ONE_RIDGE, own_from="scores")
     yield _variant(config, "short_runs", f"training.epochs={third}", *ONE_RIDGE, epochs=(third,))
     if paper.epochs:
         kept, size = tuple(paper.epochs), len(paper.epochs)
@@ -199,7 +197,8 @@ def _cheap(config: Config, paper: Paper) -> Iterator[Variant]:
 def _ablated(config: Config) -> Iterator[Variant]:
     named = ablated_variants(config)
     if "unweighted" in named:
-        yield _variant(config, "unweighted", "solver.weights=off")
+        weighted = config.solver.weights != "off"
+        yield _variant(config, "unweighted", "solver.weights=off", own_from="kernels" if weighted else "scores")
     if "published_formula" in named:
         published = ("solver.weights=off", "solver.ridge=0", f"sketch.k={published_k(config)}")
         yield _variant(config, "published_formula", *published)
@@ -217,7 +216,7 @@ def _variant(
     checkpoints: int | None = None,
     fraction: float | None = None,
     ridge_curve: bool = False,
-    own_features: bool = True,
+    own_from: OwnFrom = "features",
     timed: bool = False,
 ) -> Variant:
     own = config.checkpoints.fraction if config.checkpoints.trained_on == "halves" else 1.0
@@ -229,8 +228,7 @@ def _variant(
         name=name,
         overrides=(*overrides, *alone),
         checkpoints=checkpoints or config.checkpoints.total,
-        own_checkpoints=epochs is not None,
-        own_features=own_features,
+        own_from=own_from if epochs is None else "checkpoints",
         epochs=epochs or (config.training.epochs,),
         fraction=own if fraction is None else fraction,
         ridge_curve=ridge_curve,

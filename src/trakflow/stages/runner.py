@@ -46,7 +46,7 @@ def run(stage: Stage, repeatable: bool = False, before: Stage | None = None) -> 
                 )
             _limit_threads(config.runtime.threads)
             keep_freed_memory()
-            layout = Layout(job.results, job.variant_of, job.own_checkpoints, job.own_features)
+            layout = Layout(job.results, job.variant_of, job.own_from)
             if before is not None:
                 before(config, layout)
             for _ in range(config.runtime.repeats if repeatable else 1):

@@ -34,7 +34,7 @@ def variant(config: Config, layout: Layout) -> None:
     """
     with _work_folder(layout) as folder:
         inner = replace(layout, root=str(folder))
-        if config.job.own_features:
+        if config.job.own_from != "scores":
             for checkpoint in progress(range(config.checkpoints.total), "checkpoints"):
                 _checkpoint(_with_job(config, checkpoint=checkpoint), inner, checkpoint)
         rows, curve = _evaluated(config, inner)
@@ -55,14 +55,19 @@ def _work_folder(layout: Layout) -> Iterator[Path]:
 
 
 def _checkpoint(config: Config, layout: Layout, checkpoint: int) -> None:
-    if config.job.own_checkpoints:
+    if config.job.own_from == "checkpoints":
         train_checkpoint(config, layout)
     for _ in range(_repeats(config)):
         with timed(piece_of_checkpoint(checkpoint)):
-            for shard in range(config.shards):
-                featurize(_with_job(config, shard=shard), layout)
-            featurize_targets(config, layout)
+            if config.job.own_from != "kernels":
+                _featurize(config, layout)
             finalize(config, layout)
+
+
+def _featurize(config: Config, layout: Layout) -> None:
+    for shard in range(config.shards):
+        featurize(_with_job(config, shard=shard), layout)
+    featurize_targets(config, layout)
 
 
 def _repeats(config: Config) -> int:
