@@ -18,7 +18,7 @@ define paper_figures
 endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-report cluster-test storage-test test-slow test-figures figures envs docs benchmark benchmark-parity benchmark-quality scale fuzz lint format clean
+.PHONY: help run test fault-test test-report cluster-test storage-test test-slow test-figures figures envs docs benchmark benchmark-parity benchmark-quality scale fuzz lint format clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-18s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ run: $(BASE) ## Install, run the default experiment (EXPERIMENT=digits) and writ
 
 test: $(DEV) ## Install and run the tests, a file on each core
 	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
+fault-test: $(DEV) ## Kill jobs and Snakemake, damage files, fill a disk: the same command again ends with the same bytes
+	$(BIN)/python -m pytest -m faults
 
 test-report: $(DEV) ## Open the report in headless Chromium (needs chromium and chromedriver) and check what is shown
 	$(BIN)/python -m pytest -m report

@@ -12,6 +12,8 @@ import psutil
 import pytest
 from run_snakemake import REPOSITORY, TINY, command, environment, overrides, snakemake
 
+pytestmark = pytest.mark.faults
+
 SCORES = "results/digits/scores/trak.npy"
 FLAGS = ["--profile", str(REPOSITORY / "workflow/profiles/local"), "--cores", "2"]
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from run_snakemake import REPOSITORY, TINY, command, environment, overrides, snakemake
 
+pytestmark = pytest.mark.faults
+
 SCORES = "results/digits/scores/trak.npy"
 SHARDS = [f"results/digits/features/1/{shard}.safetensors" for shard in range(2)]
 FLAGS = ["--profile", str(REPOSITORY / "workflow/profiles/local"), "--cores", "2"]
