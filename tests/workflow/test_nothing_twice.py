@@ -110,8 +110,11 @@ def test_a_changed_file_of_the_users_data_is_noticed(tmp_path: Path) -> None:
     data = tmp_path / "data.csv"
     data.touch()
     choices = overrides(TINY, {"data.files": f"[{data.name}]"})
-    trained = ["results/digits/checkpoints/0.safetensors", "--cores", "2"]
-    snakemake(tmp_path, choices, trained)
-    assert planned(tmp_path, choices, trained) == {}
+    # One of each that reads the data: the rest follows from these.
+    made = ("data/targets.safetensors", "checkpoints/0.safetensors", "evaluation/models/0/0.safetensors")
+    arguments = [*(f"results/digits/{path}" for path in made), "--cores", "2"]
+    snakemake(tmp_path, choices, arguments)
+    assert planned(tmp_path, choices, arguments) == {}
     data.write_text("1")
-    assert planned(tmp_path, choices, trained) == {"prepare_train": 1, "train_checkpoint": 1}
+    expected = {"prepare_train": 1, "prepare_targets": 1, "train_checkpoint": 1, "retrain": 1}
+    assert planned(tmp_path, choices, arguments) == expected
